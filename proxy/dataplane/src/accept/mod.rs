@@ -1,0 +1,67 @@
+//! Sockets to connections: who called which entry.
+
+use std::net::SocketAddr;
+
+use mesh::routing::GatewayKey;
+use policy::{SpiffeId, WorkloadName};
+
+/// A connection, and everything known of it before its first request. Immutable.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    /// The caller's address.
+    pub(crate) peer: SocketAddr,
+    /// The address it called (ours).
+    pub(crate) local: SocketAddr,
+    /// Verified peer identity (mTLS; in-process hops).
+    pub(crate) identity: Option<SpiffeId>,
+    /// Whether TLS with a verified client certificate protects it.
+    pub(crate) mutual_tls: bool,
+    /// TLS at all: the scheme is https.
+    pub(crate) tls: bool,
+    /// TLS server name.
+    pub(crate) sni: Option<String>,
+    /// What was called.
+    pub(crate) entry: Entry,
+}
+
+/// What a listener stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Entry {
+    /// A workload's port: its policies hold.
+    Workload {
+        /// Which.
+        name: WorkloadName,
+        /// Container port.
+        port: u16,
+    },
+    /// The ingress gateway: routes pick the destination.
+    Gateway(GatewayKey),
+}
+
+/// The facts of a connection, for the makers of [`Connection`]: the listener, and offline runs.
+#[derive(Debug, Clone)]
+pub struct ConnectionFacts {
+    /// The caller's address.
+    pub peer: SocketAddr,
+    /// The address it called.
+    pub local: SocketAddr,
+    /// Verified identity.
+    pub identity: Option<SpiffeId>,
+    /// mTLS.
+    pub mutual_tls: bool,
+    /// TLS at all.
+    pub tls: bool,
+    /// TLS server name.
+    pub sni: Option<String>,
+    /// What was called.
+    pub entry: Entry,
+}
+
+impl Connection {
+    /// A connection with these facts; the facts must be verified ones.
+    #[must_use]
+    pub fn new(facts: ConnectionFacts) -> Self {
+        let ConnectionFacts { peer, local, identity, mutual_tls, tls, sni, entry } = facts;
+        Self { peer, local, identity, mutual_tls, tls, sni, entry }
+    }
+}

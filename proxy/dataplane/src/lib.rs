@@ -1,0 +1,34 @@
+//! Sockets and HTTP: the way of a request, room by room.
+//!
+//! | room | takes -> gives |
+//! |---|---|
+//! | [`accept`] | socket -> [`accept::Connection`] |
+//! | [`secure`] | TLS where the listener has it |
+//! | [`admit`] | Connection + one snapshot -> [`admit::Admitted`] |
+//! | [`serve`] | bytes -> [`serve::Request`]: limits, framing, canonical target |
+//! | [`identify`] | tokens -> claims, edits |
+//! | [`classify`] | FHIR interaction, where the workload serves FHIR |
+//! | [`authorize`] | question -> [`authorize::Permitted`], its only maker |
+//! | [`forward`] | **Permitted only** -> upstream response |
+//! | [`judge`] | response + Permitted -> released or withheld |
+//! | [`reply`] | any outcome -> status and body |
+//! | [`record`] | the whole story, once |
+
+pub mod accept;
+pub mod admit;
+pub mod authorize;
+pub mod classify;
+pub mod engine;
+pub mod forward;
+pub mod identify;
+pub mod judge;
+pub mod limits;
+pub mod record;
+pub mod refusal;
+pub mod reply;
+pub mod secure;
+pub mod serve;
+
+pub use engine::Engine;
+pub use limits::Limits;
+pub use refusal::Refusal;

@@ -1,0 +1,2 @@
+//! The `fhirward` command.
+fn main() {}
