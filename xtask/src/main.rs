@@ -1,2 +1,93 @@
-//! xtask
-fn main() {}
+//! `cargo xtask`: what cargo alone cannot do.
+//!
+//! A table of contents; each verb lives in its own module of the library.
+
+use std::process::{Command, ExitCode};
+
+use clap::{Parser, Subcommand};
+use xtask::command::{self, Failure, say};
+use xtask::provision::{self, Part};
+use xtask::suite;
+
+#[derive(Parser)]
+#[command(
+    name = "xtask",
+    about = "Demo, tests, benchmarks and lints of Fhirward"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// The embedded demo: identity provider, FHIR store and the proxy between them.
+    Demo {
+        /// Handed to the demo as they are, such as `--once`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Everything CI runs: format, lints, all tests, and the tests against real components.
+    Test {
+        /// Leave out the tests that need Keycloak, HAPI, Newman and Prometheus.
+        #[arg(long)]
+        no_real: bool,
+    },
+    /// The benchmarks.
+    Bench {
+        /// Handed to `cargo bench -p bench` as they are.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Format, clippy, and cargo-deny where it is installed.
+    Lint,
+    /// Makes the real components available below target/real (or $FHIRWARD_CACHE).
+    Provision {
+        /// Which ones; all of them when none is named.
+        #[arg(value_enum)]
+        parts: Vec<Part>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().verb {
+        Verb::Demo { args } => demo(&args),
+        Verb::Test { no_real } => suite::test(no_real),
+        Verb::Bench { args } => bench(&args),
+        Verb::Lint => suite::lint(),
+        Verb::Provision { parts } => provision::provision(&parts),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&format!("xtask: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn demo(args: &[String]) -> Result<(), Failure> {
+    let mut cargo = command::cargo();
+    cargo.args([
+        "run",
+        "--release",
+        "-p",
+        "demo",
+        "--bin",
+        "fhirward-demo",
+        "--",
+    ]);
+    become_it(cargo.args(args))
+}
+
+fn bench(args: &[String]) -> Result<(), Failure> {
+    let mut cargo = command::cargo();
+    become_it(cargo.args(["bench", "-p", "bench"]).args(args))
+}
+
+/// Puts `command` in this process's place, so that signals and the exit code are its own.
+fn become_it(command: &mut Command) -> Result<(), Failure> {
+    use std::os::unix::process::CommandExt;
+    let error = command.exec();
+    Err(Failure(format!("cannot start cargo: {error}")))
+}

@@ -1,0 +1,128 @@
+//! The programs that the making of the parts needs, installed from Debian where they are missing.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Part, cache, with_retries};
+use crate::command::{self, Failure, say};
+
+/// HAPI 8 and Keycloak 26 both need it.
+const OLDEST_JAVA: u32 = 17;
+const APT_LIMIT: Duration = Duration::from_secs(900);
+
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    needed_by: &'static [Part],
+}
+
+const JAVA_PARTS: &[Part] = &[Part::Keycloak, Part::Hapi, Part::HapiJpa];
+
+const TOOLS: &[Tool] = &[
+    // The compiler, not only the runtime: two of the parts are ours to compile.
+    Tool {
+        program: "javac",
+        package: "default-jdk-headless",
+        needed_by: JAVA_PARTS,
+    },
+    Tool {
+        program: "mvn",
+        package: "maven",
+        needed_by: JAVA_PARTS,
+    },
+    Tool {
+        program: "unzip",
+        package: "unzip",
+        needed_by: &[Part::Keycloak],
+    },
+    Tool {
+        program: "node",
+        package: "nodejs",
+        needed_by: &[Part::Newman],
+    },
+    Tool {
+        program: "npm",
+        package: "npm",
+        needed_by: &[Part::Newman],
+    },
+];
+
+/// Installs what `parts` need and this machine lacks. A program that is there is used as it is.
+pub(super) fn ensure(parts: &[Part]) -> Result<(), Failure> {
+    let missing: Vec<&Tool> = TOOLS
+        .iter()
+        .filter(|tool| tool.needed_by.iter().any(|part| parts.contains(part)))
+        .filter(|tool| command::find(tool.program).is_none())
+        .collect();
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    if parts.iter().any(|part| JAVA_PARTS.contains(part)) {
+        check_java()?;
+    }
+    Ok(())
+}
+
+fn install(missing: &[&Tool]) -> Result<(), Failure> {
+    let programs: Vec<&str> = missing.iter().map(|tool| tool.program).collect();
+    let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
+    let (programs, list) = (programs.join(", "), packages.join(" "));
+    if command::find("apt-get").is_none() {
+        return Err(Failure(format!(
+            "{programs} missing, and there is no apt-get here to install {list}"
+        )));
+    }
+    if !is_root() {
+        return Err(Failure(format!(
+            "{programs} missing; as root: apt-get install --no-install-recommends {list}"
+        )));
+    }
+    say(&format!("installing {list}"));
+    update_lists()?;
+    let mut words = vec!["install", "-y", "--no-install-recommends"];
+    words.extend(&packages);
+    with_retries(|| apt(&words))?;
+    missing
+        .iter()
+        .find(|tool| command::find(tool.program).is_none())
+        .map_or(Ok(()), |tool| {
+            Err(Failure(format!(
+                "{} is still missing after installing {}",
+                tool.program, tool.package
+            )))
+        })
+}
+
+/// Fetches the lists of packages anew.
+pub(super) fn update_lists() -> Result<(), Failure> {
+    with_retries(|| apt(&["update"]))
+}
+
+pub(super) fn is_root() -> bool {
+    command::output("id", &["-u"]).is_some_and(|text| text.trim() == "0")
+}
+
+fn apt(words: &[&str]) -> Result<(), Failure> {
+    let mut apt = Command::new("apt-get");
+    apt.env("DEBIAN_FRONTEND", "noninteractive");
+    // Another apt may be at work on a machine that has just come up.
+    apt.args(["-q", "-o", "DPkg::Lock::Timeout=300"])
+        .args(words);
+    command::quiet(&mut apt, &cache().join("apt.log"), APT_LIMIT)
+}
+
+fn check_java() -> Result<(), Failure> {
+    let said = command::output("javac", &["-version"])
+        .ok_or_else(|| Failure("javac cannot be run".to_owned()))?;
+    let version = said.trim().trim_start_matches("javac ");
+    let major = version
+        .split('.')
+        .next()
+        .and_then(|digits| digits.parse::<u32>().ok());
+    match major {
+        Some(major) if major >= OLDEST_JAVA => Ok(()),
+        _ => Err(Failure(format!(
+            "Java {OLDEST_JAVA} or newer is needed, and javac is {version}"
+        ))),
+    }
+}

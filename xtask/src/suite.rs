@@ -1,0 +1,136 @@
+//! `cargo xtask test` and `cargo xtask lint`: named steps, each timed, with a summary at the end.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::command::{self, Failure, say};
+use crate::provision;
+
+/// The feature of the crate `tests` behind which the tests against real components stand.
+const REAL: &str = "tests/real";
+
+struct Steps {
+    done: Vec<(&'static str, Duration, bool)>,
+}
+
+impl Steps {
+    const fn new() -> Self {
+        Self { done: Vec::new() }
+    }
+
+    /// Runs one step and notes how long it took. The first step that fails ends the run.
+    fn step(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce() -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        say(&format!("==> {name}"));
+        let started = Instant::now();
+        let outcome = work();
+        let took = started.elapsed();
+        self.done.push((name, took, outcome.is_ok()));
+        say(&format!("<== {name}: {:.1} s", took.as_secs_f64()));
+        outcome.map_err(|failure| Failure(format!("{name}: {failure}")))
+    }
+
+    fn summary(&self) {
+        say("");
+        for (name, took, passed) in &self.done {
+            let verdict = if *passed { "ok" } else { "FAILED" };
+            say(&format!(
+                "{:>8.1} s  {verdict:<6}  {name}",
+                took.as_secs_f64()
+            ));
+        }
+    }
+}
+
+/// Everything CI runs.
+///
+/// # Errors
+/// The first step that fails. A real component that cannot be had is a failure, never a skip;
+/// `no_real` leaves them out, and is refused where `CI=true`.
+pub fn test(no_real: bool) -> Result<(), Failure> {
+    if no_real && std::env::var("CI").is_ok_and(|value| value == "true") {
+        return Err(Failure(
+            "--no-real is refused where CI=true: CI runs the real parts".to_owned(),
+        ));
+    }
+    let mut steps = Steps::new();
+    let outcome = test_steps(&mut steps, no_real);
+    steps.summary();
+    if no_real {
+        say("LEFT OUT (--no-real): every test against Keycloak, HAPI, Newman and Prometheus");
+    }
+    outcome
+}
+
+fn test_steps(steps: &mut Steps, no_real: bool) -> Result<(), Failure> {
+    if !no_real {
+        steps.step("provision real components", || provision::provision(&[]))?;
+    }
+    steps.step("format", format)?;
+    steps.step("clippy", clippy)?;
+    steps.step("tests", || {
+        command::show(command::cargo().args(["test", "--workspace"]))
+    })?;
+    if !no_real {
+        steps.step("build the binaries", || {
+            command::show(
+                command::cargo().args(["build", "-p", "fhirward", "-p", "demo", "--bins"]),
+            )
+        })?;
+        steps.step("tests against real components", || {
+            command::show(&mut real_tests())
+        })?;
+    }
+    Ok(())
+}
+
+/// One test at a time: each may start several servers, and two cores must do.
+fn real_tests() -> Command {
+    let mut cargo = command::cargo();
+    cargo.args([
+        "test",
+        "-p",
+        "tests",
+        "--features",
+        REAL,
+        "--",
+        "--test-threads=1",
+    ]);
+    cargo
+}
+
+/// Format, clippy, and cargo-deny where it is installed.
+///
+/// # Errors
+/// The first check that fails.
+pub fn lint() -> Result<(), Failure> {
+    let mut steps = Steps::new();
+    let outcome = lint_steps(&mut steps);
+    steps.summary();
+    outcome
+}
+
+fn lint_steps(steps: &mut Steps) -> Result<(), Failure> {
+    steps.step("format", format)?;
+    steps.step("clippy", clippy)?;
+    if command::find("cargo-deny").is_none() {
+        say("NOT RUN: cargo-deny is not installed (cargo install cargo-deny)");
+        return Ok(());
+    }
+    steps.step("cargo-deny", || {
+        command::show(command::cargo().args(["deny", "check"]))
+    })
+}
+
+fn format() -> Result<(), Failure> {
+    command::show(command::cargo().args(["fmt", "--all", "--", "--check"]))
+}
+
+fn clippy() -> Result<(), Failure> {
+    let mut cargo = command::cargo();
+    cargo.args(["clippy", "--workspace", "--all-targets", "--features", REAL]);
+    command::show(cargo.args(["--", "-D", "warnings"]))
+}
