@@ -1,0 +1,75 @@
+//! The operators' address: `/metrics`, `/healthz`, `/readyz`, `/config_dump`.
+
+mod dump;
+mod metrics;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use identity::Authenticator;
+use mesh::{Snapshot, files::SourceStatus};
+use observe::Exposition;
+use serde_json::{Value, json};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::problems;
+
+/// What the admin pages tell of.
+#[derive(Clone)]
+pub(crate) struct Told {
+    pub(crate) snapshots: watch::Receiver<Option<Arc<Snapshot>>>,
+    pub(crate) status: watch::Receiver<SourceStatus>,
+    pub(crate) authenticator: Arc<Authenticator>,
+    pub(crate) recorder: Arc<observe::Recorder>,
+    pub(crate) listeners: Arc<Vec<(String, SocketAddr)>>,
+    pub(crate) stop: CancellationToken,
+}
+
+/// Serves the pages until told to stop.
+pub(crate) async fn serve(listener: TcpListener, told: Told, stop: CancellationToken) {
+    let pages = Router::new()
+        .route("/metrics", get(metrics_page))
+        .route("/stats/prometheus", get(metrics_page))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/config_dump", get(|State(told): State<Told>| async move { Json(dump::dump(&told)) }))
+        .with_state(told);
+    let served = axum::serve(listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await;
+    if let Err(error) = served {
+        tracing::error!(%error, "the admin server ended");
+    }
+}
+
+async fn metrics_page(State(told): State<Told>) -> Response {
+    match metrics::page(&told) {
+        Ok(text) => ([(header::CONTENT_TYPE, Exposition::CONTENT_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+/// 200 while there is a snapshot to judge by, else 503. A refused manifest is told here with file,
+/// line and field (`current: false`), but the last good policy goes on holding and so does
+/// readiness: a mistyped file must not take every gateway out of service (invariant 5).
+async fn ready(State(told): State<Told>) -> Response {
+    let status = told.status.borrow().clone();
+    let version = told.snapshots.borrow().as_ref().map(|snapshot| snapshot.version);
+    let draining = told.stop.is_cancelled();
+    let ready = version.is_some() && !draining;
+    let body: Value = json!({
+        "ready": ready,
+        "current": status.problems.is_empty(),
+        "draining": draining,
+        "snapshot": version,
+        "problems": status.problems.iter().map(problems::json).collect::<Vec<_>>(),
+        "issuers": told.authenticator.issuers(),
+    });
+    let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (code, Json(body)).into_response()
+}

@@ -1,0 +1,48 @@
+//! The commands: each turns its arguments into a call and the outcome into an exit code.
+//!
+//! Exit codes: 0 all well; 1 a problem, a failed case, a denial; 2 something could not be read or started.
+
+mod check;
+mod explain;
+mod output;
+mod run;
+mod test;
+
+use std::process::ExitCode;
+
+pub(crate) use output::{complain, say};
+
+/// Something could not be read, parsed or started.
+const UNUSABLE: u8 = 2;
+
+/// The commands.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Run the proxy.
+    Run(run::Arguments),
+    /// Check manifests: schema, unknown fields, rules that can never match, Keycloak traps.
+    Check(check::Arguments),
+    /// Explain one request: every rule looked at, what matched, what did not and what it saw.
+    Explain(explain::Arguments),
+    /// Run PolicyTest files.
+    Test(test::Arguments),
+    /// Print the settings reference (Markdown).
+    SettingsReference,
+}
+
+impl Command {
+    /// Runs it.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        match self {
+            Self::Run(arguments) => arguments.run(),
+            Self::Check(arguments) => arguments.run(),
+            Self::Explain(arguments) => arguments.run(),
+            Self::Test(arguments) => arguments.run(),
+            Self::SettingsReference => {
+                say(&crate::settings::reference());
+                ExitCode::SUCCESS
+            }
+        }
+    }
+}

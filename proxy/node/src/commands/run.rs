@@ -1,0 +1,92 @@
+//! `fhirward run`
+
+use std::{path::PathBuf, process::ExitCode};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use super::{UNUSABLE, complain};
+use crate::{Node, Settings, problems};
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Settings file.
+    #[arg(long)]
+    config: PathBuf,
+}
+
+impl Arguments {
+    pub(super) fn run(self) -> ExitCode {
+        let settings = match Settings::load(&self.config) {
+            Ok(settings) => settings,
+            Err(problem) => {
+                complain(&problems::line(&problem));
+                return ExitCode::from(UNUSABLE);
+            }
+        };
+        start_log();
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        if settings.admin.threads > 0 {
+            builder.worker_threads(settings.admin.threads);
+        }
+        match builder.enable_all().build() {
+            Ok(runtime) => runtime.block_on(serve(settings)),
+            Err(error) => {
+                complain(&format!("the runtime cannot be started: {error}"));
+                ExitCode::from(UNUSABLE)
+            }
+        }
+    }
+}
+
+/// The process's own log, as JSON on standard error; the access log has its own place.
+fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    // A second subscriber (tests in one process) is no reason to stop.
+    let _ = tracing_subscriber::fmt()
+        .json()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+async fn serve(settings: Settings) -> ExitCode {
+    let stop = CancellationToken::new();
+    if let Err(error) = stop_on_signals(&stop) {
+        complain(&format!("signals cannot be listened to: {error}"));
+        return ExitCode::from(UNUSABLE);
+    }
+    match Node::start(settings, stop).await {
+        Ok(node) => {
+            node.finished().await;
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&error.to_string());
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
+/// SIGTERM and SIGINT drain; a second one ends the process at once.
+fn stop_on_signals(stop: &CancellationToken) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        for first in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if first {
+                tracing::info!("draining");
+                stop.cancel();
+            } else {
+                std::process::exit(1);
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,239 @@
+//! The settings file: one type, from which the README's reference is generated.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+};
+
+use dataplane::Limits;
+use identity::IdentitySettings;
+use mesh::{MeshSettings, WorkloadSettings};
+use observe::ObserveSettings;
+use policy::{Place, Problem, Severity, WorkloadName};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+mod reference;
+#[cfg(test)]
+mod tests;
+
+pub use reference::reference;
+
+/// Largest settings file read, in bytes.
+const MAX_SETTINGS_BYTES: u64 = 1024 * 1024;
+
+/// The settings file of `fhirward run`. Relative paths are taken from the file's own folder.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// Where traffic comes in.
+    pub listeners: Vec<ListenerSettings>,
+    /// Manifests and what they do not say.
+    #[serde(default)]
+    pub mesh: MeshSettings,
+    /// Identity providers and their keys.
+    #[serde(default)]
+    pub identity: IdentitySettings,
+    /// Limits on sizes, counts and times.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Metrics and access log.
+    #[serde(default)]
+    pub observe: ObserveSettings,
+    /// Metrics, health and state for operators.
+    #[serde(default)]
+    pub admin: AdminSettings,
+}
+
+/// One listener: for a workload (`to`) or for the ingress gateway (`gateway`).
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ListenerSettings {
+    /// Name, for logs.
+    pub name: String,
+    /// Address to listen on.
+    pub address: SocketAddr,
+    /// The workload (`namespace/name`) whose policies hold here.
+    #[serde(default)]
+    pub to: Option<String>,
+    /// The workload's container port; where it has several, this must be said.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Where the workload is really reached; its own address and port where not given.
+    #[serde(default)]
+    pub upstream: Option<SocketAddr>,
+    /// The ingress gateway that this listener is.
+    #[serde(default)]
+    pub gateway: Option<GatewaySettings>,
+    /// TLS with certificates from files; plaintext where not given.
+    #[serde(default)]
+    pub tls: Option<TlsSettings>,
+}
+
+/// Which Gateway objects a listener stands for.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatewaySettings {
+    /// Labels of the gateway's pods, which `Gateway.spec.selector` must match.
+    pub labels: BTreeMap<String, String>,
+    /// The port as the Gateway object names it, whatever port is really bound.
+    pub port: u16,
+}
+
+/// Certificate files; both are read again when they change.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TlsSettings {
+    /// PEM file: the certificate, then its chain.
+    pub certificate: PathBuf,
+    /// PEM file: the private key.
+    pub key: PathBuf,
+}
+
+/// `admin:` the operators' address.
+#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct AdminSettings {
+    /// Address of `/metrics`, `/healthz`, `/readyz` and `/config_dump`. It has no access control:
+    /// loopback unless told otherwise.
+    pub address: SocketAddr,
+    /// Threads that serve traffic; 0: one for each core.
+    pub threads: usize,
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self { address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000), threads: 0 }
+    }
+}
+
+/// What a listener is for, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenerRole {
+    /// A workload's port.
+    Workload(WorkloadName, Option<u16>),
+    /// The ingress gateway.
+    Gateway(mesh::routing::GatewayKey),
+}
+
+impl Settings {
+    /// Reads and checks a settings file.
+    ///
+    /// # Errors
+    /// What is wrong, with file, line, column and field.
+    pub fn load(file: &Path) -> Result<Self, Problem> {
+        let name = file.display().to_string();
+        let text = read(file).map_err(|error| whole_file(&name, error.to_string()))?;
+        let mut settings = Self::parse(&name, &text)?;
+        settings.take_paths_from(file.parent().unwrap_or(Path::new("")));
+        Ok(settings)
+    }
+
+    /// Parses and checks settings; relative paths are left as they are.
+    ///
+    /// # Errors
+    /// As [`Settings::load`].
+    pub fn parse(name: &str, text: &str) -> Result<Self, Problem> {
+        let mut settings: Self = policy::manifest::from_str(name, text)?;
+        settings.check().map_err(|(field, message)| Problem { field, ..whole_file(name, message) })?;
+        settings.merge_upstreams();
+        Ok(settings)
+    }
+
+    fn check(&self) -> Result<(), (String, String)> {
+        if self.listeners.is_empty() {
+            return Err(("listeners".to_owned(), "at least one listener is needed".to_owned()));
+        }
+        for (index, listener) in self.listeners.iter().enumerate() {
+            let at = |field: &str| format!("listeners[{index}].{field}");
+            listener.role().map_err(|message| (at("to"), message))?;
+            if listener.upstream.is_some() && (listener.to.is_none() || listener.port.is_none()) {
+                return Err((at("upstream"), "`upstream` needs `to` and `port` beside it".to_owned()));
+            }
+        }
+        for (index, workload) in self.mesh.workloads.iter().enumerate() {
+            workload
+                .name
+                .parse::<WorkloadName>()
+                .map_err(|error| (format!("mesh.workloads[{index}].name"), error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// A listener's `upstream` says where its workload's port is reached: one place to keep that.
+    fn merge_upstreams(&mut self) {
+        for listener in &self.listeners {
+            let (Some(name), Some(port), Some(address)) = (&listener.to, listener.port, listener.upstream)
+            else {
+                continue;
+            };
+            let known = self.mesh.workloads.iter_mut().find(|workload| workload.name == *name);
+            match known {
+                Some(workload) => {
+                    workload.upstream.insert(port, address);
+                }
+                None => self.mesh.workloads.push(WorkloadSettings {
+                    upstream: BTreeMap::from([(port, address)]),
+                    ..WorkloadSettings::named(name)
+                }),
+            }
+        }
+    }
+
+    fn take_paths_from(&mut self, folder: &Path) {
+        let listeners = self.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut());
+        let tls = listeners.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+        let manifests = self.mesh.manifests.iter_mut();
+        let authorities = self.identity.providers.iter_mut().filter_map(|p| p.ca_file.as_mut());
+        let other = [&mut self.identity.key_cache_dir, &mut self.observe.access_log.file];
+        for path in tls.chain(manifests).chain(authorities).chain(other.into_iter().flatten()) {
+            *path = folder.join(&*path);
+        }
+    }
+}
+
+impl ListenerSettings {
+    /// What this listener is for.
+    ///
+    /// # Errors
+    /// When it is for nothing, for two things, or names no workload.
+    pub fn role(&self) -> Result<ListenerRole, String> {
+        match (&self.to, &self.gateway) {
+            (Some(to), None) => {
+                let name = to.parse::<WorkloadName>().map_err(|error| error.to_string())?;
+                Ok(ListenerRole::Workload(name, self.port))
+            }
+            (None, Some(gateway)) if self.port.is_none() => {
+                Ok(ListenerRole::Gateway(mesh::routing::GatewayKey {
+                    labels: gateway.labels.clone(),
+                    port: gateway.port,
+                }))
+            }
+            (None, Some(_)) => Err("a gateway's port stands in `gateway.port`".to_owned()),
+            (Some(_), Some(_)) => Err("a listener has `to` or `gateway`, not both".to_owned()),
+            (None, None) => Err("a listener needs `to` or `gateway`".to_owned()),
+        }
+    }
+}
+
+fn read(file: &Path) -> std::io::Result<String> {
+    let size = std::fs::metadata(file)?.len();
+    if size > MAX_SETTINGS_BYTES {
+        return Err(std::io::Error::other(format!(
+            "{size} bytes are more than a settings file may have ({MAX_SETTINGS_BYTES})"
+        )));
+    }
+    std::fs::read_to_string(file)
+}
+
+fn whole_file(file: &str, message: String) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        code: "bad-settings",
+        place: Place { file: file.into(), line: 1, column: 1 },
+        field: String::new(),
+        object: None,
+        message,
+    }
+}

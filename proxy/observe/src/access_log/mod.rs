@@ -1,0 +1,94 @@
+//! The access log: JSON, one object a line, redacted unless asked otherwise.
+
+mod line;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs::OpenOptions,
+    io::{BufWriter, Write},
+    path::PathBuf,
+    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    thread::JoinHandle,
+};
+
+use crate::{AccessLogSettings, Record};
+
+/// The log file could not be opened, or its writer not started.
+#[derive(Debug, thiserror::Error)]
+#[error("access log {}: {source}", path.display())]
+pub struct OpenError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// A bounded queue and the thread that writes it. Dropping it writes what waits.
+pub struct AccessLog {
+    queue: Option<SyncSender<Box<Record>>>,
+    writer: Option<JoinHandle<()>>,
+    reasons: bool,
+}
+
+impl AccessLog {
+    /// Opens the sink and starts the writer.
+    ///
+    /// # Errors
+    /// When the file cannot be opened for appending.
+    pub fn open(settings: &AccessLogSettings) -> Result<Self, OpenError> {
+        let path = settings.file.clone().unwrap_or_else(|| PathBuf::from("-"));
+        let failed = |source| OpenError { path: path.clone(), source };
+        let sink: Box<dyn Write + Send> = match &settings.file {
+            None => Box::new(std::io::stdout()),
+            Some(file) => Box::new(
+                OpenOptions::new().create(true).append(true).open(file).map_err(failed)?,
+            ),
+        };
+        let (queue, records) = sync_channel(settings.queue.max(1));
+        let format = settings.clone();
+        let writer = std::thread::Builder::new()
+            .name("access-log".to_owned())
+            .spawn(move || write_all(&records, sink, &format))
+            .map_err(failed)?;
+        Ok(Self { queue: Some(queue), writer: Some(writer), reasons: settings.reasons })
+    }
+
+    /// Whether denials should carry their steps.
+    #[must_use]
+    pub fn wants_reasons(&self) -> bool {
+        self.reasons
+    }
+
+    /// Queues one record; `false` when the queue is full (or the writer is gone).
+    #[must_use]
+    pub fn offer(&self, record: Record) -> bool {
+        self.queue.as_ref().is_some_and(|queue| match queue.try_send(Box::new(record)) {
+            Ok(()) => true,
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => false,
+        })
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        if let Some(writer) = self.writer.take() {
+            // A writer that panicked has nothing left to say.
+            let _ = writer.join();
+        }
+    }
+}
+
+/// Writes until the queue is closed; flushes whenever it runs empty, so that a line is seen soon.
+fn write_all(records: &Receiver<Box<Record>>, sink: Box<dyn Write + Send>, format: &AccessLogSettings) {
+    let mut sink = BufWriter::new(sink);
+    while let Ok(first) = records.recv() {
+        let mut failed = line::write(&mut sink, &first, format).is_err();
+        while let Ok(next) = records.try_recv() {
+            failed |= line::write(&mut sink, &next, format).is_err();
+        }
+        failed |= sink.flush().is_err();
+        if failed {
+            tracing::error!("the access log cannot be written");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+#![allow(clippy::unwrap_used)]
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Exposition, Metrics};
+use crate::{
+    ObserveSettings, Record,
+    record::{Party, Protocol, Service, WorkloadLabels},
+};
+
+fn record(host: &str) -> Record {
+    let labels = WorkloadLabels {
+        workload: "fhir-server".to_owned(),
+        namespace: "datamesh".to_owned(),
+        app: "fhir-server".to_owned(),
+        canonical_service: "fhir-server".to_owned(),
+        ..WorkloadLabels::default()
+    };
+    Record {
+        destination: Party {
+            workload: Some(Arc::new(labels)),
+            principal: Some("cluster.local/ns/datamesh/sa/default".into()),
+            address: None,
+        },
+        service: Service { host: Some(host.into()), name: None, namespace: None },
+        status: Some(200),
+        duration: Duration::from_millis(3),
+        mutual_tls: true,
+        token: "ok",
+        ..Record::default()
+    }
+}
+
+fn page(metrics: &Metrics) -> String {
+    Exposition::of(metrics).unwrap().into_text()
+}
+
+#[test]
+fn every_metric_registers() {
+    let metrics = Metrics::new(&ObserveSettings::default());
+    metrics.observe(&record("h"));
+    assert!(page(&metrics).contains("istio_requests_total{"));
+}
+
+#[test]
+fn all_labels_are_there_and_unknown_where_not_known() {
+    let metrics = Metrics::new(&ObserveSettings::default());
+    metrics.observe(&record("fhir-service.datamesh.svc.cluster.local"));
+    let page = page(&metrics);
+    let line = page.lines().find(|line| line.starts_with("istio_requests_total{")).unwrap();
+    for label in super::labels::NAMES {
+        assert!(line.contains(&format!("{label}=\"")), "{label} is missing in {line}");
+    }
+    for part in [
+        r#"source_workload="unknown""#,
+        r#"destination_workload="fhir-server""#,
+        r#"destination_principal="spiffe://cluster.local/ns/datamesh/sa/default""#,
+        r#"destination_canonical_revision="latest""#,
+        r#"destination_cluster="Kubernetes""#,
+        r#"connection_security_policy="mutual_tls""#,
+        r#"response_flags="-""#,
+        r#"grpc_response_status="""#,
+    ] {
+        assert!(line.contains(part), "{part} is missing in {line}");
+    }
+}
+
+#[test]
+fn made_up_hosts_cannot_fill_the_memory() {
+    let metrics = Metrics::new(&ObserveSettings { max_series: 10, ..ObserveSettings::default() });
+    for index in 0..1_000 {
+        metrics.observe(&record(&format!("host-{index}")));
+    }
+    let page = page(&metrics);
+    let lines: Vec<_> = page.lines().filter(|line| line.starts_with("istio_requests_total{")).collect();
+    assert_eq!(lines.len(), 11);
+    let folded = lines.iter().find(|line| line.contains(r#"destination_service="unknown""#)).unwrap();
+    assert!(folded.ends_with(" 990"), "{folded}");
+}
+
+#[test]
+fn grpc_messages_are_counted_for_grpc_alone() {
+    let metrics = Metrics::new(&ObserveSettings::default());
+    metrics.observe(&record("h"));
+    assert!(!page(&metrics).contains("istio_request_messages_total{"));
+    let grpc =
+        Record { protocol: Protocol::Grpc, grpc_status: Some(7), messages: (2, 1), ..record("h") };
+    metrics.observe(&grpc);
+    let page = page(&metrics);
+    let line = page.lines().find(|line| line.starts_with("istio_request_messages_total{")).unwrap();
+    assert!(line.contains(r#"grpc_response_status="7""#) && line.ends_with(" 2"), "{line}");
+}
+
+#[test]
+fn states_are_written_with_escaped_labels() {
+    let mut page = Exposition::default();
+    page.gauge("fhirward_issuer_health", "Help.", [(vec![("issuer", "a\"b\\".to_owned())], 1.0)]);
+    assert_eq!(
+        page.into_text(),
+        "# HELP fhirward_issuer_health Help.\n# TYPE fhirward_issuer_health gauge\n\
+         fhirward_issuer_health{issuer=\"a\\\"b\\\\\"} 1\n"
+    );
+}
