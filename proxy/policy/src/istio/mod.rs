@@ -2,6 +2,9 @@
 //!
 //! Source: istio.io/latest/docs/reference/config/security, pilot/pkg/security of istio/istio.
 
+pub mod authorization;
+pub mod selection;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
