@@ -5,7 +5,8 @@
 //! | [`accept`] | socket -> [`accept::Connection`] |
 //! | [`secure`] | TLS where the listener has it |
 //! | [`admit`] | Connection + one snapshot -> [`admit::Admitted`] |
-//! | [`serve`] | bytes -> [`serve::Request`]: limits, framing, canonical target |
+//! | [`serve`] | bytes -> [`serve::head::Request`]: limits, framing, canonical target |
+//! | `route` | at a gateway: its own policies, then the destination |
 //! | [`identify`] | tokens -> claims, edits |
 //! | [`classify`] | FHIR interaction, where the workload serves FHIR |
 //! | [`authorize`] | question -> [`authorize::Permitted`], its only maker |
@@ -18,6 +19,7 @@ pub mod accept;
 pub mod admit;
 pub mod authorize;
 pub mod classify;
+mod dice;
 pub mod engine;
 pub mod forward;
 pub mod identify;
@@ -26,9 +28,10 @@ pub mod limits;
 pub mod record;
 pub mod refusal;
 pub mod reply;
+mod route;
 pub mod secure;
 pub mod serve;
 
-pub use engine::Engine;
+pub use engine::{Engine, EngineSettings};
 pub use limits::Limits;
 pub use refusal::Refusal;

@@ -6,21 +6,27 @@ use http::StatusCode;
 use identity::Rejection;
 use policy::{Decision, target::TargetError};
 
+use crate::{admit::AdmitError, limits::Exceeded, serve::head::HeadError};
+
 /// Why a request ends here.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Refusal {
-    /// Layer 4 said no after all (a policy changed under a live connection): the connection is dropped.
+    /// Layer 4 said no after all (a policy changed under a live connection): the connection is
+    /// dropped, see [`Refusal::drops_connection`].
     #[error(transparent)]
-    Dropped(#[from] crate::admit::AdmitError),
-    /// Malformed or ambiguous head.
+    Dropped(#[from] AdmitError),
+    /// Malformed framing or body, found by the codec's side; 400.
     #[error("malformed request: {0}")]
     Malformed(&'static str),
+    /// Malformed or ambiguous head.
+    #[error(transparent)]
+    Head(#[from] HeadError),
     /// Refused target or method override.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// A limit of ours, by its metric name.
-    #[error("limit {0:?}")]
-    Limit(crate::limits::Exceeded),
+    #[error("limit {} exceeded", .0.name())]
+    Limit(Exceeded),
     /// Credentials.
     #[error(transparent)]
     Credentials(#[from] Rejection),
@@ -44,6 +50,14 @@ pub enum Refusal {
     Internal(&'static str),
 }
 
+impl Refusal {
+    /// Whether the connection ends without any answer.
+    #[must_use]
+    pub fn drops_connection(&self) -> bool {
+        matches!(self, Self::Dropped(_))
+    }
+}
+
 /// An answer the route itself gives.
 #[derive(Debug, Clone)]
 pub struct RouteAnswer {
@@ -53,21 +67,27 @@ pub struct RouteAnswer {
     pub headers: Vec<(http::HeaderName, http::HeaderValue)>,
     /// Body.
     pub body: String,
-    /// Wait first.
+    /// Wait first (the server side waits; `reply` only words the answer).
     pub delay: Option<Duration>,
+    /// Envoy's response code details (`direct_response`, `fault_filter_abort`, `cors_response`).
+    pub details: &'static str,
 }
 
 /// Faults of the upstream, told apart in status, body, flags and metric (Envoy's words).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum UpstreamFault {
     /// Connect refused or failed: 503, `UF`.
-    #[error("upstream connect error or disconnect/reset before headers. reset reason: remote connection failure")]
+    #[error(
+        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
+    )]
     ConnectFailed,
     /// Connect took too long: 503, `UF`.
     #[error("upstream connect error or disconnect/reset before headers. reset reason: connection timeout")]
     ConnectTimeout,
-    /// Closed or reset before the response head: 502? The owner of reply decides by Envoy's behaviour.
-    #[error("upstream connect error or disconnect/reset before headers. reset reason: connection termination")]
+    /// Closed or reset before the response head: 503, `UC`.
+    #[error(
+        "upstream connect error or disconnect/reset before headers. reset reason: connection termination"
+    )]
     ClosedBeforeHead,
     /// The response is not HTTP: 502, `UPE`.
     #[error("upstream connect error or disconnect/reset before headers. reset reason: protocol error")]

@@ -23,10 +23,7 @@ impl Format {
     ///
     /// `None` where it names none: `*/*`, `application/json` and browsers' lists are not FHIR's.
     #[must_use]
-    pub fn negotiate<'a>(
-        accept: impl IntoIterator<Item = &'a str>,
-        query: Option<&str>,
-    ) -> Option<Self> {
+    pub fn negotiate<'a>(accept: impl IntoIterator<Item = &'a str>, query: Option<&str>) -> Option<Self> {
         query.and_then(of_query).or_else(|| of_accept(accept))
     }
 }

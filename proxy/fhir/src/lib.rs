@@ -9,4 +9,4 @@ pub mod types;
 pub use format::Format;
 pub use interaction::{Interaction, Kind, classify};
 pub use outcome::{Issue, IssueCode};
-pub use types::resource_type;
+pub use types::{is_resource_type, resource_type};

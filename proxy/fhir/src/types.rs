@@ -189,6 +189,12 @@ pub fn resource_type(name: &str) -> Option<&'static str> {
     NAMES.binary_search(&name).ok().and_then(|at| NAMES.get(at).copied())
 }
 
+/// Whether a text is the name of a resource type.
+#[must_use]
+pub fn is_resource_type(name: &str) -> bool {
+    resource_type(name).is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

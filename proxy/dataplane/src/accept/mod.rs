@@ -1,6 +1,6 @@
 //! Sockets to connections: who called which entry.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use mesh::routing::GatewayKey;
 use policy::{SpiffeId, WorkloadName};
@@ -22,6 +22,8 @@ pub struct Connection {
     pub(crate) sni: Option<String>,
     /// What was called.
     pub(crate) entry: Entry,
+    /// `identity` in words, made once.
+    pub(crate) principal: Option<Arc<str>>,
 }
 
 /// What a listener stands for.
@@ -62,6 +64,7 @@ impl Connection {
     #[must_use]
     pub fn new(facts: ConnectionFacts) -> Self {
         let ConnectionFacts { peer, local, identity, mutual_tls, tls, sni, entry } = facts;
-        Self { peer, local, identity, mutual_tls, tls, sni, entry }
+        let principal = identity.as_ref().map(|identity| identity.to_string().into());
+        Self { peer, local, identity, mutual_tls, tls, sni, entry, principal }
     }
 }

@@ -1,17 +1,48 @@
 //! Layer 3/4: may this connection speak at all?
+//!
+//! PeerAuthentication STRICT refuses plaintext here, at connection level: such a caller gets a
+//! closed connection, never an HTTP answer (istio.md 1.6). A gateway admits everybody.
 
 use std::sync::Arc;
 
-use mesh::Snapshot;
+use mesh::{Snapshot, Workload, routing::GatewayKey};
+use policy::istio::MtlsMode;
 
-use crate::accept::Connection;
+use crate::accept::{Connection, Entry};
+
+#[cfg(test)]
+mod tests;
 
 /// A connection that layer 3/4 policy lets speak, with the snapshot that said so.
-/// Later requests on it read the newest snapshot and are admitted again.
+/// Later requests on it read the newest snapshot and are admitted again. One maker: [`admit`].
 #[derive(Debug, Clone)]
-pub struct Admitted {
-    pub(crate) connection: Arc<Connection>,
-    pub(crate) snapshot: Arc<Snapshot>,
+pub struct Admitted<'a> {
+    connection: &'a Connection,
+    snapshot: Arc<Snapshot>,
+    place: Place,
+}
+
+/// Where the connection arrived, found in the snapshot.
+#[derive(Debug, Clone)]
+pub(crate) enum Place {
+    /// At a workload's container port.
+    Workload { workload: Arc<Workload>, port: u16 },
+    /// At a gateway, with the workload that stands for it, if there is one.
+    Gateway { key: GatewayKey, workload: Option<Arc<Workload>> },
+}
+
+impl Admitted<'_> {
+    pub(crate) fn connection(&self) -> &Connection {
+        self.connection
+    }
+
+    pub(crate) fn snapshot(&self) -> &Arc<Snapshot> {
+        &self.snapshot
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
 }
 
 /// Why a connection is dropped: it gets no answer.
@@ -26,4 +57,37 @@ pub enum AdmitError {
     /// PeerAuthentication STRICT and no mTLS.
     #[error("PeerAuthentication is STRICT and the connection is plaintext")]
     StrictPlaintext,
+    /// AuthorizationPolicy on a raw TCP connection; the rule, where one decided.
+    #[error("AuthorizationPolicy refuses the connection")]
+    PolicyDenied(Option<Arc<str>>),
+    /// Raw TCP at a gateway: its routes are HTTP's.
+    #[error("the gateway serves HTTP only")]
+    NotHttp,
+}
+
+/// Admits a connection under a snapshot.
+///
+/// # Errors
+/// [`AdmitError`]: the connection is dropped.
+pub(crate) fn admit(
+    connection: &Connection,
+    snapshot: Option<Arc<Snapshot>>,
+) -> Result<Admitted<'_>, AdmitError> {
+    let snapshot = snapshot.ok_or(AdmitError::NoSnapshot)?;
+    let place = match &connection.entry {
+        Entry::Gateway(key) => {
+            let workload = snapshot.gateway_workload(key).cloned();
+            Place::Gateway { key: key.clone(), workload }
+        }
+        Entry::Workload { name, port } => {
+            let workload =
+                snapshot.workload(name).cloned().ok_or_else(|| AdmitError::UnknownWorkload(name.clone()))?;
+            let strict = workload.policy.mtls_mode(*port) == MtlsMode::Strict;
+            if strict && !connection.mutual_tls {
+                return Err(AdmitError::StrictPlaintext);
+            }
+            Place::Workload { workload, port: *port }
+        }
+    };
+    Ok(Admitted { connection, snapshot, place })
 }

@@ -1,13 +1,41 @@
 //! The question to every policy family, and [`Permitted`], which only this room makes.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
-use http::{HeaderMap, Method};
-use mesh::routing::{HeaderEdits, RetryPolicy};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use mesh::{
+    Workload,
+    routing::{HeaderEdits, RetryPolicy},
+};
 use observe::Record;
-use policy::target::CanonicalTarget;
+use policy::{
+    Decision, Destination, Question, RequestFacts, Source, SpiffeId, Verdict,
+    istio::WorkloadPolicy,
+    target::{CanonicalTarget, TargetRules},
+};
 
-/// A request that every family lets pass, in the form that was judged. Private fields, one maker.
+use crate::{
+    Refusal,
+    admit::AdmitError,
+    classify::Classified,
+    engine::Trace,
+    identify::Identified,
+    reply::ReplyContext,
+    serve::head::{Onward, Request, RequestParts},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// A request that every family lets pass, in the form that was judged. One maker: this room.
+///
+/// For `forward`: `headers` has no hop-by-hop header left, no `expect`, and its `host` equals
+/// `authority` (HTTP/2 upstreams take `authority` as `:authority` and drop `host`); `te: trailers`
+/// is there where the client takes trailers; `content-length` is the client's.
 #[derive(Debug)]
 pub struct Permitted {
     pub(crate) method: Method,
@@ -25,9 +53,244 @@ pub struct Permitted {
     pub(crate) retries: Option<RetryPolicy>,
     /// Wait before forwarding (`fault.delay`).
     pub(crate) delay: Option<Duration>,
+    /// For `judge::release`.
     pub(crate) response_headers: Option<Arc<HeaderEdits>>,
-    /// Added to the response (CORS).
-    pub(crate) cors: Vec<(http::HeaderName, http::HeaderValue)>,
+    /// Added to the response (CORS): for `judge::release`.
+    pub(crate) cors: Vec<(HeaderName, HeaderValue)>,
+    /// The workload it is for (limits hold per workload); `None` outside the mesh.
+    pub(crate) workload: Option<Arc<Workload>>,
+    /// How to word an upstream fault or limit to this client: `reply::render(&refusal, &reply)`.
+    pub(crate) reply: ReplyContext,
     /// What is known so far for the record.
-    pub(crate) story: Record,
+    pub(crate) story: Box<Record>,
+}
+
+/// A raw TCP connection that every family lets pass. One maker: this room.
+#[derive(Debug)]
+pub struct PermittedTcp {
+    pub(crate) upstream: SocketAddr,
+    pub(crate) decision: Decision,
+}
+
+impl PermittedTcp {
+    /// Where the bytes go.
+    #[must_use]
+    pub fn upstream(&self) -> SocketAddr {
+        self.upstream
+    }
+
+    /// What was decided.
+    #[must_use]
+    pub fn decision(&self) -> &Decision {
+        &self.decision
+    }
+}
+
+/// The caller as the policies of one workload see it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller<'a> {
+    /// Direct peer.
+    pub(crate) ip: IpAddr,
+    /// Original client.
+    pub(crate) remote_ip: IpAddr,
+    /// Verified identity.
+    pub(crate) identity: Option<&'a SpiffeId>,
+    /// TLS server name it asked for.
+    pub(crate) sni: Option<&'a str>,
+    /// Whether the client's scheme is https.
+    pub(crate) tls: bool,
+}
+
+impl<'a> Caller<'a> {
+    pub(crate) fn with_identity(self, identity: Option<&'a SpiffeId>) -> Self {
+        Self { identity, ..self }
+    }
+
+    fn source(self) -> Source<'a> {
+        Source { ip: self.ip, remote_ip: self.remote_ip, identity: self.identity }
+    }
+}
+
+/// Where a permitted request goes and on what terms; the route's, or a workload entry's plain ones.
+#[derive(Debug, Default)]
+pub(crate) struct Terms {
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) retries: Option<RetryPolicy>,
+    pub(crate) delay: Option<Duration>,
+    pub(crate) response_headers: Option<Arc<HeaderEdits>>,
+    pub(crate) cors: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What passed its gateway's own policies. One maker: [`pass_gateway`].
+#[derive(Debug)]
+pub(crate) struct Passed {
+    request: Request,
+}
+
+impl Passed {
+    pub(crate) fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// The request as the route sends it out of the mesh.
+    ///
+    /// # Errors
+    /// As [`Request::reroute`].
+    pub(crate) fn reroute(
+        self,
+        onward: Onward<'_>,
+        rules: TargetRules,
+        remote_ip: IpAddr,
+    ) -> Result<Self, Refusal> {
+        Ok(Self { request: self.request.reroute(onward, rules, remote_ip)? })
+    }
+
+    /// Gives the request back for its next room; it must be identified and judged anew.
+    pub(crate) fn into_request(self) -> Request {
+        self.request
+    }
+}
+
+/// A verdict that lets pass, not yet with its story. One maker: this room.
+#[derive(Debug)]
+pub(crate) struct Cleared {
+    request: Request,
+    upstream: SocketAddr,
+    workload: Option<Arc<Workload>>,
+    terms: Terms,
+}
+
+impl Cleared {
+    /// Hands the request over to `forward`.
+    pub(crate) fn into_permitted(self, story: Box<Record>, reply: ReplyContext) -> Permitted {
+        let Self { request, upstream, workload, terms } = self;
+        let RequestParts { method, target, authority, headers, upgrade } = request.into_parts();
+        let Terms { timeout, retries, delay, response_headers, cors } = terms;
+        Permitted {
+            method,
+            target,
+            authority,
+            headers,
+            upstream,
+            upgrade,
+            timeout,
+            retries,
+            delay,
+            response_headers,
+            cors,
+            workload,
+            reply,
+            story,
+        }
+    }
+
+    pub(crate) fn upstream(&self) -> SocketAddr {
+        self.upstream
+    }
+}
+
+/// Asks the gateway's own policies; a gateway that no workload stands for has none.
+///
+/// # Errors
+/// [`Refusal::Denied`].
+pub(crate) fn pass_gateway(
+    identified: Identified,
+    caller: Caller<'_>,
+    gateway: Option<(&Workload, Destination<'_>)>,
+    trace: &mut Trace,
+) -> Result<Passed, Refusal> {
+    if let Some((workload, destination)) = gateway {
+        ask(&workload.policy, &identified, caller, destination, trace)?;
+    }
+    Ok(Passed { request: identified.into_request() })
+}
+
+/// Asks the policies of the destination workload.
+///
+/// # Errors
+/// [`Refusal::Denied`].
+pub(crate) fn authorize(
+    classified: Classified,
+    caller: Caller<'_>,
+    (workload, port): (&Arc<Workload>, u16),
+    terms: Terms,
+    trace: &mut Trace,
+) -> Result<(Cleared, Decision), Refusal> {
+    let identified = classified.into_identified();
+    let destination = Destination { ip: workload.ip, port, sni: caller.sni };
+    let decision = ask(&workload.policy, &identified, caller, destination, trace)?;
+    let cleared = Cleared {
+        request: identified.into_request(),
+        upstream: workload.upstream(port),
+        workload: Some(Arc::clone(workload)),
+        terms,
+    };
+    Ok((cleared, decision))
+}
+
+/// A destination outside the mesh has no policy: what the gateway let pass may go there.
+pub(crate) fn leave_mesh(passed: Passed, address: SocketAddr, terms: Terms) -> Cleared {
+    Cleared { request: passed.request, upstream: address, workload: None, terms }
+}
+
+/// Asks about a raw TCP connection: no request, so rules with HTTP fields follow istio.md 1.2.
+///
+/// # Errors
+/// [`AdmitError::PolicyDenied`].
+pub(crate) fn authorize_tcp(
+    caller: Caller<'_>,
+    (workload, port): (&Workload, u16),
+    trace: &mut Trace,
+) -> Result<PermittedTcp, (AdmitError, Box<Decision>)> {
+    let question = Question {
+        source: caller.source(),
+        destination: Destination { ip: workload.ip, port, sni: caller.sni },
+        request: None,
+    };
+    let decision = decide(&workload.policy, &question, trace);
+    match decision.verdict {
+        Verdict::Allow => Ok(PermittedTcp { upstream: workload.upstream(port), decision }),
+        Verdict::Deny => Err((AdmitError::PolicyDenied(decision.rule.clone()), Box::new(decision))),
+    }
+}
+
+fn ask(
+    policy: &WorkloadPolicy,
+    identified: &Identified,
+    caller: Caller<'_>,
+    destination: Destination<'_>,
+    trace: &mut Trace,
+) -> Result<Decision, Refusal> {
+    let request = identified.request();
+    let question = Question {
+        source: caller.source(),
+        destination,
+        request: Some(RequestFacts {
+            method: request.method().as_str(),
+            host: request.authority(),
+            path: request.target().path(),
+            headers: request.headers(),
+            identity: identified.identity(),
+        }),
+    };
+    let decision = decide(policy, &question, trace);
+    match decision.verdict {
+        Verdict::Allow => Ok(decision),
+        Verdict::Deny => Err(Refusal::Denied(Box::new(decision))),
+    }
+}
+
+/// One decision; explained always, on denial only, or never.
+fn decide(policy: &WorkloadPolicy, question: &Question<'_>, trace: &mut Trace) -> Decision {
+    if trace.always() {
+        let (decision, steps) = policy.explain(question);
+        trace.extend(steps);
+        return decision;
+    }
+    let decision = policy.decide(question);
+    if decision.verdict == Verdict::Deny && trace.on_denial() {
+        // The same code once more: a flood of denials pays only where an operator keeps reasons.
+        trace.extend(policy.explain(question).1);
+    }
+    decision
 }

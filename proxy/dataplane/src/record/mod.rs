@@ -1,1 +1,173 @@
-//! Room `record`.
+//! The whole story of a request, once: filled as it goes its way, told at its end.
+
+mod labels;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Method, Uri, Version, response};
+use identity::RejectionReason;
+use mesh::{Snapshot, Workload};
+use observe::{
+    Record,
+    record::{Protocol, Reporter},
+};
+
+use crate::{
+    Refusal, accept::Connection, classify::Classified, reply, serve::head::REQUEST_ID, serve::head::Request,
+};
+
+pub(crate) use labels::{Labels, service_of_host};
+
+/// Where stories go. Implementations must not block: a full queue drops and counts (where audit is
+/// not mandatory).
+pub trait Recorder: Send + Sync {
+    /// Takes the story of a finished request.
+    fn record(&self, record: Record);
+}
+
+/// A story's beginning: what the connection tells.
+pub(crate) fn begin(connection: &Connection, version: Version) -> Box<Record> {
+    let mut story = Box::new(Record::default());
+    story.http_version = if version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
+    story.flags = "-";
+    story.token = "none";
+    story.source.address = Some(connection.peer);
+    story.source.principal = connection.principal.clone();
+    story.mutual_tls = connection.mutual_tls;
+    story
+}
+
+/// A head that was refused before it had a canonical form.
+pub(crate) fn raw(story: &mut Record, method: &Method, uri: &Uri, headers_host: Option<&str>) {
+    /// A refused head may be of any length; its story is not.
+    const BYTES: usize = 1024;
+    let cut = |text: &str| text.chars().take(BYTES).collect::<String>();
+    story.method = cut(method.as_str());
+    story.path = cut(uri.path());
+    story.query = uri.query().map(cut);
+    story.authority = cut(headers_host.unwrap_or_default());
+}
+
+/// What the canonical head tells.
+pub(crate) fn head(story: &mut Record, request: &Request) {
+    request.method().as_str().clone_into(&mut story.method);
+    request.authority().clone_into(&mut story.authority);
+    target(story, request);
+    if let Some(id) = request.headers().get(&REQUEST_ID).and_then(|id| id.to_str().ok()) {
+        id.clone_into(&mut story.request_id);
+    }
+    if reply::Grpc::of(request.headers()) == reply::Grpc::Yes {
+        story.protocol = Protocol::Grpc;
+    }
+}
+
+/// The target, once more after a rewrite.
+pub(crate) fn target(story: &mut Record, request: &Request) {
+    if story.path != request.target().path() {
+        request.target().path().clone_into(&mut story.path);
+    }
+    if story.query.as_deref() != request.target().query() {
+        story.query = request.target().query().map(str::to_owned);
+    }
+}
+
+/// The caller of a workload's own entry, found by its address.
+pub(crate) fn source_at(
+    story: &mut Record,
+    labels: &Labels,
+    snapshot: &Arc<Snapshot>,
+    connection: &Connection,
+) {
+    let Some(workload) = snapshot.workload_at(connection.peer.ip()) else { return };
+    story.source.workload = Some(labels.card(snapshot, workload).labels);
+}
+
+/// The gateway as the source of what it sends on.
+pub(crate) fn source_gateway(
+    story: &mut Record,
+    labels: &Labels,
+    snapshot: &Arc<Snapshot>,
+    gateway: Option<&Arc<Workload>>,
+) {
+    story.reporter = Reporter::Source;
+    if let Some(gateway) = gateway {
+        let card = labels.card(snapshot, gateway);
+        story.source.workload = Some(card.labels);
+        story.source.principal = Some(card.principal);
+    }
+}
+
+/// The destination workload, and the service it was called by.
+pub(crate) fn destination(
+    story: &mut Record,
+    labels: &Labels,
+    snapshot: &Arc<Snapshot>,
+    (workload, port): (&Arc<Workload>, u16),
+    host: Option<&Arc<str>>,
+) {
+    let card = labels.card(snapshot, workload);
+    story.reporter = Reporter::Destination;
+    story.service = card.service(host);
+    story.destination.workload = Some(card.labels);
+    story.destination.principal = Some(card.principal);
+    story.destination.address = Some((workload.ip, port).into());
+}
+
+/// What identify and classify found.
+pub(crate) fn classified(story: &mut Record, classified: &Classified) {
+    let identified = classified.identified();
+    if identified.identity().is_some() {
+        story.token = "ok";
+        story.issuer = identified.issuer().cloned();
+    }
+    story.interaction = classified.interaction().map(|found| (found.kind.as_str(), found.resource));
+    target(story, identified.request());
+}
+
+/// A refusal's part of the story; the answer's status and size come with [`answered`].
+pub(crate) fn refused(story: &mut Record, refusal: &Refusal) {
+    story.flags = reply::flags(refusal);
+    story.details = reply::details(refusal).into_owned();
+    story.refused = reply::refused(refusal);
+    match refusal {
+        Refusal::Denied(decision) => story.decision = Some((**decision).clone()),
+        Refusal::Credentials(rejection) => story.token = token_outcome(rejection.reason),
+        _ => {}
+    }
+}
+
+fn token_outcome(reason: RejectionReason) -> &'static str {
+    match reason {
+        RejectionReason::Missing => "missing",
+        RejectionReason::Expired => "expired",
+        _ => "rejected",
+    }
+}
+
+/// An answer of ours: its status and size.
+pub fn answered(story: &mut Record, response: &http::Response<bytes::Bytes>) {
+    story.status = Some(response.status().as_u16());
+    story.grpc_status = grpc_status(response.headers());
+    story.response_bytes = u64::try_from(response.body().len()).unwrap_or(u64::MAX);
+}
+
+/// An upstream's answer that was released: its status. Bytes and trailers are the server side's.
+pub fn released(story: &mut Record, head: &response::Parts) {
+    story.status = Some(head.status.as_u16());
+    story.grpc_status = grpc_status(&head.headers);
+    "via_upstream".clone_into(&mut story.details);
+}
+
+/// `grpc-status` of a head or of trailers.
+#[must_use]
+pub fn grpc_status(headers: &HeaderMap) -> Option<u16> {
+    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+}
+
+/// The story of an exchange that failed after it was permitted: an upstream fault, a limit.
+pub fn failed(story: &mut Record, refusal: &Refusal, response: &http::Response<bytes::Bytes>) {
+    refused(story, refusal);
+    answered(story, response);
+}

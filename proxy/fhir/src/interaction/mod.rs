@@ -98,12 +98,7 @@ const COMPARTMENTS: [&str; 5] = ["Device", "Encounter", "Patient", "Practitioner
 ///
 /// `path` is canonical, `base` (`/fhir`, or empty for the root) is compared by whole segments.
 #[must_use]
-pub fn classify(
-    method: &Method,
-    path: &str,
-    query: Option<&str>,
-    base: &str,
-) -> Option<Interaction> {
+pub fn classify(method: &Method, path: &str, query: Option<&str>, base: &str) -> Option<Interaction> {
     let rest = path.strip_prefix(base.trim_end_matches('/'))?;
     let rest = match rest.strip_prefix('/') {
         Some(rest) => rest,
@@ -180,12 +175,8 @@ impl Call<'_> {
             [id] if is_id(id) => self.instance(resource),
             [id, "_history"] if is_id(id) && self.read => plain(Kind::HistoryInstance, on),
             [id, name] if is_id(id) && name.starts_with('$') => self.operation(name, on),
-            [id, "_history", version] if is_id(id) && is_id(version) && self.read => {
-                plain(Kind::Vread, on)
-            }
-            [id, "_history", version, name] if is_id(id) && is_id(version) => {
-                self.operation(name, on)
-            }
+            [id, "_history", version] if is_id(id) && is_id(version) && self.read => plain(Kind::Vread, on),
+            [id, "_history", version, name] if is_id(id) && is_id(version) => self.operation(name, on),
             [id, inner, tail @ ..] if is_id(id) => self.compartment(resource, inner, tail),
             _ => None,
         }
@@ -214,12 +205,7 @@ impl Call<'_> {
         }
     }
 
-    fn compartment(
-        &self,
-        compartment: &'static str,
-        inner: &str,
-        tail: &[&str],
-    ) -> Option<Interaction> {
+    fn compartment(&self, compartment: &'static str, inner: &str, tail: &[&str]) -> Option<Interaction> {
         if !COMPARTMENTS.contains(&compartment) {
             return None;
         }

@@ -51,12 +51,7 @@ fn the_grammar() {
         ("POST", "/fhir", None, "batch-or-transaction *"),
         ("GET", "/fhir/Patient/1/Observation", None, "search-compartment Patient/Observation"),
         ("GET", "/fhir/Patient/1/*", None, "search-compartment Patient/*"),
-        (
-            "POST",
-            "/fhir/Encounter/1/Observation/_search",
-            None,
-            "search-compartment Encounter/Observation",
-        ),
+        ("POST", "/fhir/Encounter/1/Observation/_search", None, "search-compartment Encounter/Observation"),
         ("GET", "/fhir/Observation/1/Patient", None, "-"),
         ("GET", "/fhir/metadata", None, "capabilities *"),
         ("OPTIONS", "/fhir", None, "capabilities *"),

@@ -1,0 +1,111 @@
+//! Who the original client is, and the headers that say so, as Istio sets Envoy up: a gateway uses
+//! the connection's address and appends it (`use_remote_address`), a workload's own entry believes
+//! the last `x-forwarded-for` entry (istio.md 1.3, 6).
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::{accept::Connection, dice::Dice};
+
+static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+/// Our id of a request, as Envoy names it.
+pub(crate) static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest `x-request-id` taken over from a caller, in bytes.
+const REQUEST_ID_BYTES: usize = 128;
+
+/// At which edge of the mesh a head is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Edge {
+    /// The ingress gateway, behind so many trusted proxies (`numTrustedProxies`).
+    Gateway { trusted_proxies: u32 },
+    /// A workload's own entry.
+    Workload,
+}
+
+/// Sets the headers; gives the original client (`remote.ip`).
+pub(super) fn apply(headers: &mut HeaderMap, connection: &Connection, edge: Edge, dice: &Dice) -> IpAddr {
+    // No hop before us vouches for it (Envoy's SANITIZE).
+    headers.remove(&CLIENT_CERT);
+    let peer = connection.peer.ip().to_canonical();
+    let scheme = if connection.tls { "https" } else { "http" };
+    match edge {
+        Edge::Gateway { trusted_proxies } => {
+            remove_internal(headers);
+            let client = nth_from_last(headers, trusted_proxies).unwrap_or(peer);
+            append_peer(headers, peer);
+            if trusted_proxies == 0 || !headers.contains_key(&FORWARDED_PROTO) {
+                headers.insert(&FORWARDED_PROTO, HeaderValue::from_static(scheme));
+            }
+            set_request_id(headers, dice);
+            client
+        }
+        Edge::Workload => {
+            if connection.identity.is_none() {
+                remove_internal(headers);
+            }
+            if !headers.contains_key(&FORWARDED_PROTO) {
+                headers.insert(&FORWARDED_PROTO, HeaderValue::from_static(scheme));
+            }
+            if !headers.get(&REQUEST_ID).is_some_and(is_usable_id) {
+                set_request_id(headers, dice);
+            }
+            nth_from_last(headers, 1).unwrap_or(peer)
+        }
+    }
+}
+
+/// `x-envoy-*` are said between proxies; a caller from outside has no business saying them.
+fn remove_internal(headers: &mut HeaderMap) {
+    let internal = |name: &HeaderName| name.as_str().starts_with("x-envoy-");
+    if !headers.keys().any(internal) {
+        return;
+    }
+    let names: Vec<HeaderName> = headers.keys().filter(|name| internal(name)).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// The `n`-th entry from the right, counted from 1; `None` where it is missing or not an address.
+fn nth_from_last(headers: &HeaderMap, n: u32) -> Option<IpAddr> {
+    let mut left = n.checked_sub(1)?;
+    for value in headers.get_all(&FORWARDED_FOR).iter().rev() {
+        let value = value.to_str().ok()?;
+        for entry in value.rsplit(',') {
+            if left == 0 {
+                return entry.trim().parse().ok();
+            }
+            left -= 1;
+        }
+    }
+    None
+}
+
+fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
+    let peer = peer.to_string();
+    let mut whole: Vec<u8> = Vec::with_capacity(64);
+    for value in headers.get_all(&FORWARDED_FOR) {
+        whole.extend_from_slice(value.as_bytes());
+        whole.push(b',');
+    }
+    whole.extend_from_slice(peer.as_bytes());
+    // Bytes of header values and digits make a header value.
+    if let Ok(value) = HeaderValue::from_bytes(&whole) {
+        headers.insert(&FORWARDED_FOR, value);
+    }
+}
+
+fn is_usable_id(value: &HeaderValue) -> bool {
+    let fits = !value.is_empty() && value.len() <= REQUEST_ID_BYTES;
+    fits && value.as_bytes().iter().all(u8::is_ascii_graphic)
+}
+
+fn set_request_id(headers: &mut HeaderMap, dice: &Dice) {
+    if let Ok(value) = HeaderValue::from_str(&dice.id()) {
+        headers.insert(&REQUEST_ID, value);
+    }
+}

@@ -1,0 +1,260 @@
+//! From a parsed head to a canonical [`Request`]: what is ambiguous is refused, not guessed at, and
+//! what leaves here is exactly what is judged and forwarded (invariant 6).
+//!
+//! | check | source |
+//! |---|---|
+//! | one valid `Host`, agreeing with an absolute-form target or `:authority` | RFC 9112 §3.2, RFC 9113 §8.3.1 |
+//! | methods | RFC 9110 §9; HTTP/1 knows the registered ones only, as Envoy |
+//! | `Content-Length`, `Transfer-Encoding` | RFC 9112 §6 |
+//! | hop-by-hop headers are removed before anything is judged or added | RFC 9110 §7.6.1 |
+//! | `Expect` | RFC 9110 §10.1.1 |
+//! | target | `policy::target` |
+//! | `x-forwarded-*`, `x-envoy-*`, `x-request-id` | Envoy, as Istio sets it up (istio.md 1.7) |
+
+mod authority;
+mod error;
+mod forwarded;
+mod framing;
+mod hops;
+mod method;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts};
+use identity::Edits;
+use mesh::routing::HeaderEdits;
+use policy::target::{self, CanonicalTarget, TargetError, TargetRules};
+
+use crate::{Limits, Refusal, accept::Connection, dice::Dice, limits::Exceeded};
+
+pub use error::HeadError;
+pub(crate) use forwarded::{Edge, REQUEST_ID};
+pub(crate) use hops::is_hop_by_hop;
+
+/// A request whose head is unambiguous, with its one canonical target. One maker: [`Request::read`].
+///
+/// `headers` holds exactly one `host`, equal to `authority`, whichever version it came by.
+#[derive(Debug)]
+pub struct Request {
+    method: Method,
+    target: CanonicalTarget,
+    /// As received; asked again when a destination's rules are stricter.
+    raw: Uri,
+    rules: TargetRules,
+    authority: String,
+    headers: HeaderMap,
+    upgrade: Option<String>,
+    remote_ip: IpAddr,
+}
+
+/// What `authorize` makes a `Permitted` of.
+pub(crate) struct RequestParts {
+    pub(crate) method: Method,
+    pub(crate) target: CanonicalTarget,
+    pub(crate) authority: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) upgrade: Option<String>,
+}
+
+impl Request {
+    /// Checks a head and brings it into its canonical form.
+    ///
+    /// # Errors
+    /// [`Refusal::Head`], [`Refusal::Target`], [`Refusal::Limit`].
+    pub(crate) fn read(
+        parts: Parts,
+        connection: &Connection,
+        edge: Edge,
+        rules: TargetRules,
+        (limits, dice): (&Limits, &Dice),
+    ) -> Result<Self, Refusal> {
+        let Parts { method, uri, version, mut headers, .. } = parts;
+        check_version(version)?;
+        if headers.len() > limits.header_count {
+            return Err(Refusal::Limit(Exceeded::HeaderCount));
+        }
+        method::check(&method, version)?;
+        if framing::check(&headers, version)?.is_some_and(|n| n > limits.request_body_bytes) {
+            return Err(Refusal::Limit(Exceeded::RequestBodyBytes));
+        }
+        check_expect(&mut headers)?;
+        let upgrade = hops::remove(&mut headers, &method, version)?;
+        let authority = authority::agree(&uri, &headers, version, connection.tls)?;
+        set_host(&mut headers, &authority)?;
+        target::check_headers(&headers, rules)?;
+        let target = target::canonicalize(raw_target(&uri, &method)?, rules)?;
+        let remote_ip = forwarded::apply(&mut headers, connection, edge, dice);
+        Ok(Self { method, target, raw: uri, rules, authority, headers, upgrade, remote_ip })
+    }
+
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    pub(crate) fn target(&self) -> &CanonicalTarget {
+        &self.target
+    }
+
+    pub(crate) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    pub(crate) fn remote_ip(&self) -> IpAddr {
+        self.remote_ip
+    }
+
+    /// The target as received.
+    pub(crate) fn raw_target(&self) -> &str {
+        self.raw.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
+    }
+
+    pub(crate) fn into_parts(self) -> RequestParts {
+        let Self { method, target, authority, headers, upgrade, .. } = self;
+        RequestParts { method, target, authority, headers, upgrade }
+    }
+
+    /// What the verified (or missing) token asks for: tokens out, claims in.
+    pub(crate) fn apply(&mut self, edits: Edits) {
+        let Edits { remove_headers, set_headers, remove_parameters } = edits;
+        for name in remove_headers.into_iter().filter(|name| !is_framing(name)) {
+            self.headers.remove(name);
+        }
+        for (name, value) in set_headers.into_iter().filter(|(name, _)| !is_framing(name)) {
+            self.headers.insert(name, value);
+        }
+        for parameter in remove_parameters {
+            self.target = self.target.without_parameter(&parameter);
+        }
+    }
+
+    /// The request as the route sends it on: rewritten, edited, and canonical by the rules of its
+    /// destination. `remote_ip` is what the destination reads from the gateway's `x-forwarded-for`.
+    ///
+    /// # Errors
+    /// [`TargetError`], by the destination's rules or because a rewrite made a bad target;
+    /// [`HeadError::BadHost`] where a manifest's new authority is no authority.
+    pub(crate) fn reroute(
+        mut self,
+        onward: Onward<'_>,
+        rules: TargetRules,
+        remote_ip: IpAddr,
+    ) -> Result<Self, Refusal> {
+        self.canonicalize_again(onward.path, rules)?;
+        if let Some(authority) = onward.authority {
+            authority::check(authority)?;
+            authority.clone_into(&mut self.authority);
+        }
+        apply_edits(&mut self.headers, onward.headers);
+        if onward.headers.touches_host() {
+            let host = self.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+            if let Some(host) = host.filter(|host| authority::check(host).is_ok()) {
+                host.clone_into(&mut self.authority);
+            }
+        }
+        set_host(&mut self.headers, &self.authority)?;
+        self.remote_ip = remote_ip;
+        Ok(self)
+    }
+
+    fn canonicalize_again(&mut self, path: Option<&str>, rules: TargetRules) -> Result<(), TargetError> {
+        if rules.strict && !self.rules.strict {
+            // The gateway's form may hide what the destination wants refused.
+            target::check_headers(&self.headers, rules)?;
+            target::canonicalize(self.raw_target(), rules)?;
+        }
+        let fixed_point = rules == self.rules && rules.strict;
+        match path {
+            None if fixed_point => {}
+            None => self.target = target::canonicalize(self.target.as_str(), rules)?,
+            Some(path) => {
+                let raw = match self.target.query() {
+                    Some(query) => format!("{path}?{query}"),
+                    None => path.to_owned(),
+                };
+                self.target = target::canonicalize(&raw, rules)?;
+            }
+        }
+        self.rules = rules;
+        Ok(())
+    }
+}
+
+/// What a route changes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Onward<'a> {
+    pub(crate) path: Option<&'a str>,
+    pub(crate) authority: Option<&'a str>,
+    pub(crate) headers: &'a HeaderEdits,
+}
+
+fn check_version(version: Version) -> Result<(), HeadError> {
+    match version {
+        Version::HTTP_11 | Version::HTTP_2 => Ok(()),
+        _ => Err(HeadError::Version),
+    }
+}
+
+/// `100-continue` is answered by us (the codec asks for the body once the request is permitted).
+fn check_expect(headers: &mut HeaderMap) -> Result<(), HeadError> {
+    if !headers.contains_key(header::EXPECT) {
+        return Ok(());
+    }
+    let fine = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if !headers.get_all(header::EXPECT).iter().all(fine) {
+        return Err(HeadError::Expectation);
+    }
+    headers.remove(header::EXPECT);
+    Ok(())
+}
+
+fn raw_target<'a>(uri: &'a Uri, method: &Method) -> Result<&'a str, HeadError> {
+    let raw = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    if raw == "*" && method != Method::OPTIONS {
+        return Err(HeadError::AsteriskForm);
+    }
+    Ok(raw)
+}
+
+fn set_host(headers: &mut HeaderMap, authority: &str) -> Result<(), HeadError> {
+    if headers.get(header::HOST).is_some_and(|host| host.as_bytes() == authority.as_bytes()) {
+        return Ok(());
+    }
+    let value = HeaderValue::from_str(authority).map_err(|_| HeadError::BadHost)?;
+    headers.insert(header::HOST, value);
+    Ok(())
+}
+
+/// Names that no manifest and no token may touch: they frame the message.
+fn is_framing(name: &HeaderName) -> bool {
+    hops::is_hop_by_hop(name) || name == header::CONTENT_LENGTH
+}
+
+/// Edits of a route, in order remove, set, add.
+pub(crate) fn apply_edits(headers: &mut HeaderMap, edits: &HeaderEdits) {
+    for name in edits.remove.iter().filter(|name| !is_framing(name)) {
+        headers.remove(name);
+    }
+    for (name, value) in edits.set.iter().filter(|(name, _)| !is_framing(name)) {
+        headers.insert(name, value.clone());
+    }
+    for (name, value) in edits.add.iter().filter(|(name, _)| !is_framing(name)) {
+        headers.append(name, value.clone());
+    }
+}
+
+/// Whether a route's edits name `host`.
+trait TouchesHost {
+    fn touches_host(&self) -> bool;
+}
+
+impl TouchesHost for HeaderEdits {
+    fn touches_host(&self) -> bool {
+        self.set.iter().chain(&self.add).any(|(name, _)| name == header::HOST)
+    }
+}
