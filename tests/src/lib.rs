@@ -1,1 +1,4 @@
-//! Placeholder.
+//! What the whole-proxy tests stand on.
+
+pub mod harness;
+pub mod real;
