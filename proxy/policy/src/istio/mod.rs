@@ -3,13 +3,20 @@
 //! Source: istio.io/latest/docs/reference/config/security, pilot/pkg/security of istio/istio.
 
 pub mod authorization;
+mod lint;
+pub mod peer_authentication;
+mod policies;
+pub mod request_authentication;
 pub mod selection;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{
-    Decision, Object, Place, Problem, Question, Step, WorkloadName, target::Normalization,
-};
+use crate::{Decision, Question, Step, WorkloadName, target::Normalization};
+
+pub use authorization::{Authorization, AuthorizationPolicy};
+pub use peer_authentication::{MtlsMode, PeerAuthentication};
+pub use policies::Policies;
+pub use request_authentication::{JwtRule, KeySource, RequestAuthentication, TokenPlace};
 
 /// What the mesh as a whole says (meshConfig).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,48 +57,25 @@ pub struct WorkloadFacts {
     pub gateway_classes: Vec<String>,
 }
 
-/// All Istio security policies of a mesh, checked, not yet compiled for a workload.
-#[derive(Debug, Clone, Default)]
-pub struct Policies {}
-
-impl Policies {
-    /// Reads the `security.istio.io` objects (v1, v1beta1); other objects are left alone.
-    /// Problems of severity `Error` mean that the policies must not be used.
-    #[must_use]
-    pub fn read(_objects: &[Object]) -> (Self, Vec<Problem>) {
-        todo!()
-    }
-
-    /// Lints: rules that can never match, Keycloak traps, CUSTOM, … (for `fhirward check`; needs all objects).
-    #[must_use]
-    pub fn lint(&self, _mesh: &MeshConfig, _objects: &[Object]) -> Vec<Problem> {
-        todo!()
-    }
-
-    /// What holds for one workload.
-    #[must_use]
-    pub fn compile(&self, _mesh: &MeshConfig, _workload: &WorkloadFacts) -> WorkloadPolicy {
-        todo!()
-    }
-}
-
 /// The policies that hold for one workload, compiled; immutable, shared, cheap to ask.
 #[derive(Debug, Clone, Default)]
 pub struct WorkloadPolicy {
+    authorization: Authorization,
     jwt_rules: Vec<Arc<JwtRule>>,
+    mtls: peer_authentication::MtlsModes,
 }
 
 impl WorkloadPolicy {
     /// Decides, without explaining: the hot path. No allocation where no rule needs one.
     #[must_use]
-    pub fn decide(&self, _question: &Question<'_>) -> Decision {
-        todo!()
+    pub fn decide(&self, question: &Question<'_>) -> Decision {
+        self.authorization.decide(question)
     }
 
     /// Decides by the same code and keeps every step.
     #[must_use]
-    pub fn explain(&self, _question: &Question<'_>) -> (Decision, Vec<Step>) {
-        todo!()
+    pub fn explain(&self, question: &Question<'_>) -> (Decision, Vec<Step>) {
+        self.authorization.explain(question)
     }
 
     /// The JWT rules of all RequestAuthentications that select the workload, sorted by issuer.
@@ -102,73 +86,7 @@ impl WorkloadPolicy {
 
     /// The mTLS mode that holds for a container port (PeerAuthentication).
     #[must_use]
-    pub fn mtls_mode(&self, _port: u16) -> MtlsMode {
-        todo!()
+    pub fn mtls_mode(&self, port: u16) -> MtlsMode {
+        self.mtls.of(port)
     }
-}
-
-/// PeerAuthentication's modes, resolved (UNSET has been inherited away).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum MtlsMode {
-    /// Plaintext only.
-    Disable,
-    /// Both.
-    #[default]
-    Permissive,
-    /// mTLS only.
-    Strict,
-}
-
-/// One `jwtRules` entry, checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JwtRule {
-    /// `issuer`; empty accepts any.
-    pub issuer: String,
-    /// `audiences`; empty = not checked.
-    pub audiences: Vec<String>,
-    /// Where the keys come from.
-    pub keys: KeySource,
-    /// Where tokens are looked for, in order; already defaulted.
-    pub places: Vec<TokenPlace>,
-    /// `outputPayloadToHeader`, lower case.
-    pub output_payload_to_header: Option<http::HeaderName>,
-    /// `forwardOriginalToken`.
-    pub forward_original_token: bool,
-    /// `outputClaimToHeaders`: header and claim path split at dots.
-    pub output_claim_to_headers: Vec<(http::HeaderName, Vec<String>)>,
-    /// `timeout` of the JWKS fetch; default 5 s.
-    pub timeout: Duration,
-    /// `spaceDelimitedClaims` beside `scope` and `permission`.
-    pub space_delimited_claims: Vec<String>,
-    /// `RequestAuthentication namespace/name`, for reasons and logs.
-    pub origin: Arc<str>,
-    /// Where the entry stands.
-    pub place: Place,
-}
-
-/// Where a rule's keys come from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum KeySource {
-    /// `jwks`: the JWKS text itself.
-    Inline(String),
-    /// `jwksUri`.
-    Uri(String),
-    /// Neither: OpenID discovery from the issuer.
-    Discovery,
-}
-
-/// A place where a token may stand.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum TokenPlace {
-    /// A header, and what its value must contain before the token (may be empty).
-    Header {
-        /// Lower case.
-        name: http::HeaderName,
-        /// `Bearer ` by default.
-        prefix: String,
-    },
-    /// A query parameter.
-    Parameter(String),
-    /// A cookie.
-    Cookie(String),
 }

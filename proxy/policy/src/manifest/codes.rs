@@ -86,6 +86,8 @@ codes! {
     KEYCLOAK_CLAIM_PATH = "keycloak-claim-path",
     /// An issuer that Keycloak does not write like that: trailing slash, or no `/realms/`.
     KEYCLOAK_ISSUER = "keycloak-issuer",
+    /// A `jwksUri` below `/realms/` that is not Keycloak's key endpoint.
+    KEYCLOAK_JWKS_URI = "keycloak-jwks-uri",
     /// Issuer and jwksUri name different hosts, schemes or realms.
     ISSUER_JWKS_MISMATCH = "issuer-jwks-mismatch",
     /// A principal written with `spiffe://`.
@@ -100,6 +102,20 @@ codes! {
     HTTP_RULE_ON_TCP = "http-rule-on-tcp",
     /// CUSTOM denies what it matches until external authorizers exist.
     CUSTOM_DENIES = "custom-denies",
+    /// DENY, CUSTOM or AUDIT without rules.
+    NO_RULES = "no-rules",
+    /// `provider` missing, empty or out of place.
+    INVALID_PROVIDER = "invalid-provider",
+    /// Something that must not be empty, or (as a warning) counts as absent when it is.
+    EMPTY_FIELD = "empty-field",
+    /// Two fields that exclude each other.
+    EXCLUSIVE_FIELDS = "exclusive-fields",
+    /// An unknown or malformed `when` key.
+    INVALID_KEY = "invalid-key",
+    /// A field that CUSTOM may not use.
+    UNSUPPORTED_WITH_CUSTOM = "unsupported-with-custom",
+    /// A value that matches something else than it seems to.
+    SURPRISING_MATCH = "surprising-match",
     /// `istio.io/dry-run` with a value other than `true` or `false`.
     DRY_RUN_VALUE = "dry-run-value",
     /// A policy of a kind that this version does not enforce.

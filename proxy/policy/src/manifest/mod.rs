@@ -9,6 +9,8 @@
 pub mod codes;
 mod de;
 mod documents;
+mod duration;
+mod json;
 pub mod limits;
 mod located;
 mod metadata;
@@ -21,6 +23,7 @@ pub(crate) mod suggest;
 mod tests;
 mod tree;
 
+pub use duration::parse_duration;
 pub use located::Located;
 pub use metadata::Metadata;
 pub use node::{Content, Key, Node, Scalar};

@@ -42,7 +42,7 @@ impl Object {
     /// The namespace of a namespaced object: `default` where the manifest names none.
     #[must_use]
     pub fn namespace(&self) -> &str {
-        self.metadata.namespace.as_deref().filter(|name| !name.is_empty()).unwrap_or("default")
+        self.metadata.namespace.as_deref().unwrap_or("default")
     }
 
     /// `Kind namespace/name`: how problems and explanations name a namespaced object.
@@ -192,5 +192,7 @@ fn object(file: &Arc<str>, root: Node) -> Result<Object, Problem> {
         // The name is not known yet: name the kind alone.
         Err(problem) => return Err(Problem { object: Some(object.kind), ..problem }),
     };
+    // Kubernetes takes an empty namespace for none.
+    object.metadata.namespace = object.metadata.namespace.filter(|name| !name.is_empty());
     Ok(object)
 }

@@ -10,6 +10,7 @@ use saphyr_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInpu
 use super::{
     Content, Key, Node, Place, Problem, Scalar, codes,
     documents::Document,
+    json,
     limits::{MAX_ALIAS_NODES, MAX_DEPTH, MAX_NODES, MAX_OPEN_BRACKETS},
 };
 
@@ -25,7 +26,8 @@ pub(super) fn build(file: &Arc<str>, document: Document<'_>) -> Result<Option<No
         done: None,
     };
     builder.check_brackets(document.text)?;
-    let mut parser = Parser::new_from_str(document.text);
+    let text = json::join_surrogates(document.text);
+    let mut parser = Parser::new_from_str(&text);
     loop {
         match next(&mut parser, &builder)? {
             None | Some((Event::StreamEnd, _)) => return Ok(builder.done),
