@@ -23,7 +23,7 @@ pub(super) const OVERRIDES: [&str; 5] =
 pub(super) fn check_path(path: &str, mode: Normalization) -> Result<(), TargetError> {
     // One scan decides for nearly every request that there is nothing to look at.
     let suspicious = |byte: &u8| matches!(byte, b';' | b'\\' | b'%') || *byte >= 0x80;
-    if path.as_bytes().iter().any(|byte| suspicious(byte)) {
+    if path.as_bytes().iter().any(suspicious) {
         let decoded = check_bytes(path.as_bytes())?;
         if std::str::from_utf8(&decoded).is_err() {
             return Err(TargetError::NotNormalisable);

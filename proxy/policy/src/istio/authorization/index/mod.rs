@@ -62,7 +62,7 @@ impl Index {
     pub(super) fn build(rules: &[Rule], tcp: bool, distinct: bool) -> Self {
         let state = RandomState::new();
         let keyring = keys::Keyring { state: &state };
-        let usable = |predicate: &&Predicate| !predicate.negated && !(tcp && predicate.test.http_only());
+        let usable = |predicate: &&Predicate| !(predicate.negated || tcp && predicate.test.http_only());
         let mut seen = HashSet::new();
         let filed: Vec<(u32, Vec<Requirement>)> = rules
             .iter()
