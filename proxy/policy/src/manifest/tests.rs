@@ -70,6 +70,7 @@ fn a_wrong_value_names_its_path_to_the_item() {
 
 #[test]
 fn yaml_booleans_are_refused_as_strings_and_taken_as_booleans() {
+    assert_eq!(spec("  rules: [{methods: ['yes']}]\n").unwrap().rules[0].methods, ["yes"]);
     let (.., message) = complaint("  note: yes\n");
     assert_eq!(message, "expected a string (put it in quotes), found the boolean `yes`");
     assert_eq!(spec("  note: 'yes'\n").unwrap().note.as_deref(), Some("yes"));
