@@ -38,12 +38,9 @@ impl Authority {
     /// # Errors
     /// [`Error::Mint`] when the key or certificate cannot be made.
     pub fn mint_with(common_name: &str, key: KeyKind, validity: Validity) -> Result<Self, Error> {
-        let signed = generate(key).and_then(|pair| {
-            CertifiedIssuer::self_signed(authority_params(common_name, validity), pair)
-        });
-        Ok(Self {
-            certified: signed.map_err(|source| mint_error(common_name, source))?,
-        })
+        let signed = generate(key)
+            .and_then(|pair| CertifiedIssuer::self_signed(authority_params(common_name, validity), pair));
+        Ok(Self { certified: signed.map_err(|source| mint_error(common_name, source))? })
     }
 
     /// An authority below this one. Its leaves carry it in their chain.
@@ -57,10 +54,7 @@ impl Authority {
             CertifiedIssuer::signed_by(params, pair, &self.certified)
         });
         let certified = signed.map_err(|source| mint_error(common_name, source))?;
-        Ok(Intermediate {
-            root: self,
-            below: Self { certified },
-        })
+        Ok(Intermediate { root: self, below: Self { certified } })
     }
 
     /// Signs a leaf.
@@ -164,17 +158,11 @@ pub fn self_signed(rsa_pkcs8: &[u8], name: &str) -> Result<CertificateDer<'stati
         params.is_ca = IsCa::NoCa;
         params.self_signed(&pair)
     });
-    Ok(signed
-        .map_err(|source| mint_error(name, source))?
-        .der()
-        .clone())
+    Ok(signed.map_err(|source| mint_error(name, source))?.der().clone())
 }
 
 fn mint_error(name: &str, source: rcgen::Error) -> Error {
-    Error::Mint {
-        name: name.to_owned(),
-        source,
-    }
+    Error::Mint { name: name.to_owned(), source }
 }
 
 fn generate(kind: KeyKind) -> Result<KeyPair, rcgen::Error> {

@@ -33,10 +33,7 @@ impl Leaf {
     /// # Errors
     /// [`Error::Write`] naming the file.
     pub fn write_to(&self, folder: &Path, authority: &Authority) -> Result<Written, Error> {
-        fs::create_dir_all(folder).map_err(|source| Error::Write {
-            path: folder.to_owned(),
-            source,
-        })?;
+        fs::create_dir_all(folder).map_err(|source| Error::Write { path: folder.to_owned(), source })?;
         let written = Written {
             ca: folder.join("ca.pem"),
             certificate: folder.join("tls.crt"),
@@ -54,10 +51,7 @@ impl Leaf {
 /// # Errors
 /// [`Error::Write`] naming the file.
 pub fn write_private(path: &Path, text: &str) -> Result<(), Error> {
-    replace(path, text, PRIVATE).map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
+    replace(path, text, PRIVATE).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 /// Replaces `path` with `text`, readable by all (mode 0644, less the process's umask).
@@ -65,10 +59,7 @@ pub fn write_private(path: &Path, text: &str) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Write`] naming the file.
 pub fn write_public(path: &Path, text: &str) -> Result<(), Error> {
-    replace(path, text, PUBLIC).map_err(|source| Error::Write {
-        path: path.to_owned(),
-        source,
-    })
+    replace(path, text, PUBLIC).map_err(|source| Error::Write { path: path.to_owned(), source })
 }
 
 /// Writes beside the target and renames: a crash leaves the old file, a reader sees one or the
@@ -80,10 +71,7 @@ fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
     hidden.push(format!(".{}.new", std::process::id()));
     let beside = path.with_file_name(hidden);
     let done = create_exclusively(&beside, mode)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())
-                .and_then(|()| file.sync_all())
-        })
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
         .and_then(|()| fs::rename(&beside, path));
     if done.is_err() {
         // The first error is the one to report; a leftover that cannot be removed changes nothing.
@@ -93,9 +81,5 @@ fn replace(path: &Path, text: &str, mode: u32) -> io::Result<()> {
 }
 
 fn create_exclusively(path: &Path, mode: u32) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(path)
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(path)
 }

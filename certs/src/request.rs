@@ -47,10 +47,7 @@ impl Purpose {
             Self::Server => vec![ExtendedKeyUsagePurpose::ServerAuth],
             Self::Client => vec![ExtendedKeyUsagePurpose::ClientAuth],
             Self::Both => {
-                vec![
-                    ExtendedKeyUsagePurpose::ServerAuth,
-                    ExtendedKeyUsagePurpose::ClientAuth,
-                ]
+                vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth]
             }
         }
     }
@@ -76,10 +73,7 @@ impl Validity {
         if not_before >= not_after || not_after > Self::LATEST {
             return Err(Error::Validity);
         }
-        Ok(Self {
-            not_before,
-            not_after,
-        })
+        Ok(Self { not_before, not_after })
     }
 
     /// From five minutes before `now` until `life` after it; `now` in seconds since 1970.
@@ -149,10 +143,7 @@ impl LeafRequest {
 
     /// A workload's certificate: only a SPIFFE ID.
     pub fn for_workload(spiffe_id: impl Into<String>) -> Self {
-        Self {
-            spiffe_id: Some(spiffe_id.into()),
-            ..Self::default()
-        }
+        Self { spiffe_id: Some(spiffe_id.into()), ..Self::default() }
     }
 
     pub(crate) fn subject(&self) -> Result<String, Error> {
@@ -160,12 +151,7 @@ impl LeafRequest {
             return Ok(self.common_name.clone());
         }
         let first_ip = || self.ips.first().map(ToString::to_string);
-        let name = self
-            .dns
-            .first()
-            .cloned()
-            .or_else(first_ip)
-            .or_else(|| self.spiffe_id.clone());
+        let name = self.dns.first().cloned().or_else(first_ip).or_else(|| self.spiffe_id.clone());
         name.ok_or(Error::NoName)
     }
 
@@ -180,11 +166,7 @@ impl LeafRequest {
             check_spiffe(id)?;
             names.push(SanType::URI(ia5("SPIFFE ID", id)?));
         }
-        if names.is_empty() {
-            Err(Error::NoName)
-        } else {
-            Ok(names)
-        }
+        if names.is_empty() { Err(Error::NoName) } else { Ok(names) }
     }
 }
 
@@ -193,11 +175,7 @@ fn ia5<T: TryFrom<String>>(kind: &'static str, value: &str) -> Result<T, Error> 
 }
 
 fn refused(kind: &'static str, value: &str, reason: &'static str) -> Error {
-    Error::Name {
-        kind,
-        value: value.to_owned(),
-        reason,
-    }
+    Error::Name { kind, value: value.to_owned(), reason }
 }
 
 fn check_dns(name: &str) -> Result<(), Error> {
@@ -227,9 +205,7 @@ fn check_spiffe(id: &str) -> Result<(), Error> {
     if id.len() > MAX_SPIFFE_ID {
         return no("it is longer than 2048 bytes");
     }
-    let (domain, path) = rest
-        .split_once('/')
-        .map_or((rest, None), |(d, p)| (d, Some(p)));
+    let (domain, path) = rest.split_once('/').map_or((rest, None), |(d, p)| (d, Some(p)));
     let in_domain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-._".contains(&b);
     if domain.is_empty() || !domain.bytes().all(in_domain) {
         return no("its trust domain is empty or holds other than a-z, 0-9, '-', '.', '_'");
@@ -237,9 +213,7 @@ fn check_spiffe(id: &str) -> Result<(), Error> {
     let in_path = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     let segment = |s: &str| !s.is_empty() && s != "." && s != ".." && s.bytes().all(in_path);
     if path.is_some_and(|p| !p.split('/').all(segment)) {
-        return no(
-            "a path segment is empty, dots only, or holds a character outside of a-zA-Z0-9-._",
-        );
+        return no("a path segment is empty, dots only, or holds a character outside of a-zA-Z0-9-._");
     }
     Ok(())
 }

@@ -21,21 +21,15 @@ fn verify(
     let mut roots = rustls::RootCertStore::empty();
     roots.add(root.clone()).unwrap();
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .unwrap();
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
     let name = ServerName::try_from(name.to_owned()).unwrap();
-    verifier
-        .verify_server_cert(leaf, between, &name, &[], UnixTime::now())
-        .map(|_| ())
+    verifier.verify_server_cert(leaf, between, &name, &[], UnixTime::now()).map(|_| ())
 }
 
 #[test]
 fn leaf_is_accepted_for_its_names_and_no_other() {
     let ca = Authority::mint("test CA").unwrap();
-    let leaf = ca
-        .issue(&LeafRequest::for_names(["localhost", "127.0.0.1", "::1"]))
-        .unwrap();
+    let leaf = ca.issue(&LeafRequest::for_names(["localhost", "127.0.0.1", "::1"])).unwrap();
     for name in ["localhost", "127.0.0.1", "::1"] {
         verify(&ca.certificate_der(), leaf.certificate_der(), &[], name).unwrap();
     }
@@ -46,40 +40,19 @@ fn leaf_is_accepted_for_its_names_and_no_other() {
 
 #[test]
 fn leaf_of_another_authority_is_refused() {
-    let (ours, theirs) = (
-        Authority::mint("same").unwrap(),
-        Authority::mint("same").unwrap(),
-    );
-    let leaf = theirs
-        .issue(&LeafRequest::for_names(["localhost"]))
-        .unwrap();
-    assert!(
-        verify(
-            &ours.certificate_der(),
-            leaf.certificate_der(),
-            &[],
-            "localhost"
-        )
-        .is_err()
-    );
+    let (ours, theirs) = (Authority::mint("same").unwrap(), Authority::mint("same").unwrap());
+    let leaf = theirs.issue(&LeafRequest::for_names(["localhost"])).unwrap();
+    assert!(verify(&ours.certificate_der(), leaf.certificate_der(), &[], "localhost").is_err());
 }
 
 #[test]
 fn intermediate_completes_the_chain() {
     let root = Authority::mint("root").unwrap();
     let between = root.intermediate("between").unwrap();
-    let leaf = between
-        .issue(&LeafRequest::for_names(["localhost"]))
-        .unwrap();
+    let leaf = between.issue(&LeafRequest::for_names(["localhost"])).unwrap();
     let trusted = root.certificate_der();
     assert!(verify(&trusted, leaf.certificate_der(), &[], "localhost").is_err());
-    verify(
-        &trusted,
-        leaf.certificate_der(),
-        &[between.certificate_der()],
-        "localhost",
-    )
-    .unwrap();
+    verify(&trusted, leaf.certificate_der(), &[between.certificate_der()], "localhost").unwrap();
     assert_eq!(leaf.chain_pem().matches("BEGIN CERTIFICATE").count(), 2);
 }
 
@@ -93,15 +66,7 @@ fn expired_and_future_leaves_are_refused() {
             ..LeafRequest::for_names(["localhost"])
         };
         let leaf = ca.issue(&request).unwrap();
-        assert!(
-            verify(
-                &ca.certificate_der(),
-                leaf.certificate_der(),
-                &[],
-                "localhost"
-            )
-            .is_err()
-        );
+        assert!(verify(&ca.certificate_der(), leaf.certificate_der(), &[], "localhost").is_err());
     }
 }
 
@@ -113,28 +78,16 @@ fn spiffe_id_is_the_only_uri_name() {
     let (_, parsed) = X509Certificate::from_der(leaf.certificate_der()).unwrap();
     let names = parsed.subject_alternative_name().unwrap().unwrap();
     let names: Vec<_> = names.value.general_names.iter().collect();
-    assert!(
-        matches!(names.as_slice(), [GeneralName::URI(uri)] if *uri == id),
-        "{names:?}"
-    );
+    assert!(matches!(names.as_slice(), [GeneralName::URI(uri)] if *uri == id), "{names:?}");
 }
 
 #[test]
 fn rsa_on_request_and_key_fits_certificate() {
     let ca = Authority::mint("test CA").unwrap();
     for key in [KeyKind::EcdsaP256, KeyKind::Rsa2048] {
-        let request = LeafRequest {
-            key,
-            ..LeafRequest::for_names(["localhost"])
-        };
+        let request = LeafRequest { key, ..LeafRequest::for_names(["localhost"]) };
         let leaf = ca.issue(&request).unwrap();
-        verify(
-            &ca.certificate_der(),
-            leaf.certificate_der(),
-            &[],
-            "localhost",
-        )
-        .unwrap();
+        verify(&ca.certificate_der(), leaf.certificate_der(), &[], "localhost").unwrap();
         let provider = Arc::new(aws_lc_rs::default_provider());
         rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -149,21 +102,8 @@ fn rsa_on_request_and_key_fits_certificate() {
 fn bad_names_are_refused_with_the_rule_they_break() {
     let ca = Authority::mint("test CA").unwrap();
     let long = "a".repeat(64);
-    for dns in [
-        "",
-        "a..b",
-        "-a",
-        "a b",
-        "a\n",
-        "*",
-        "a.*",
-        "naïve.test",
-        long.as_str(),
-    ] {
-        let request = LeafRequest {
-            dns: vec![dns.to_owned()],
-            ..LeafRequest::default()
-        };
+    for dns in ["", "a..b", "-a", "a b", "a\n", "*", "a.*", "naïve.test", long.as_str()] {
+        let request = LeafRequest { dns: vec![dns.to_owned()], ..LeafRequest::default() };
         assert!(ca.issue(&request).is_err(), "{dns:?}");
     }
     for id in [
@@ -178,10 +118,7 @@ fn bad_names_are_refused_with_the_rule_they_break() {
     ] {
         assert!(ca.issue(&LeafRequest::for_workload(id)).is_err(), "{id:?}");
     }
-    assert!(matches!(
-        ca.issue(&LeafRequest::default()),
-        Err(Error::NoName)
-    ));
+    assert!(matches!(ca.issue(&LeafRequest::default()), Err(Error::NoName)));
 }
 
 #[test]
@@ -205,14 +142,8 @@ fn key_file_is_private_even_where_a_public_one_was() {
     let mode = |path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&files.key), 0o600);
     assert_eq!(std::fs::read_to_string(&files.key).unwrap(), leaf.key_pem());
-    assert_eq!(
-        std::fs::read_to_string(&files.certificate).unwrap(),
-        leaf.chain_pem()
-    );
-    assert_eq!(
-        std::fs::read_to_string(&files.ca).unwrap(),
-        ca.certificate_pem()
-    );
+    assert_eq!(std::fs::read_to_string(&files.certificate).unwrap(), leaf.chain_pem());
+    assert_eq!(std::fs::read_to_string(&files.ca).unwrap(), ca.certificate_pem());
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 3, "no leftovers");
 }
 

@@ -71,9 +71,7 @@ fn main() -> ExitCode {
 }
 
 fn run(mint: Mint) -> Result<String, Error> {
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_err(|_| Error::Validity)?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|_| Error::Validity)?;
     let life = Duration::from_secs(u64::from(mint.days) * 24 * 60 * 60);
     let validity = Validity::starting(now.as_secs(), life)?;
     let key = match mint.key {

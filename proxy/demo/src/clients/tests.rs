@@ -1,7 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use super::table::DEMO_PATIENT;
 use super::*;
 use crate::{fhir_store, idp};
+use serde_json::Value;
 
 fn seen_as_expected() -> Vec<Outcome> {
     let seen = |case: Case| Outcome { case, seen: Seen { status: case.status, body: case.body.short() } };
@@ -93,4 +95,69 @@ async fn refused_password_is_an_error_with_the_providers_words() {
     let grant = Grant::Password { client: "idea", username: "bob", password: "wrong" };
     let error = IdpClient::of(&idp).unwrap().access_token("IDEA4RC", grant).await.unwrap_err();
     assert!(error.to_string().contains("Invalid user credentials"), "{error}");
+}
+
+/// Name, method, path and body of each request in the second folder of the Postman collection.
+fn postman_rows() -> Vec<Value> {
+    let text = include_str!("../../../../postman/fhirward.postman_collection.json");
+    let collection: Value = serde_json::from_str(text).unwrap();
+    collection.pointer("/item/1/item").and_then(Value::as_array).unwrap().clone()
+}
+
+#[test]
+fn postman_asserts_every_row_of_the_table() {
+    let rows = postman_rows();
+    for case in tutorial_table() {
+        let row = rows.iter().find(|row| {
+            let name = row["name"].as_str().unwrap().to_lowercase();
+            let words = case.name.to_lowercase().replace("service without", "service account without");
+            name == words
+        });
+        let row = row.unwrap_or_else(|| panic!("{} is not in the collection", case.name));
+        assert_eq!(row["request"]["method"], case.method.as_str());
+        let events = row["event"].as_array().unwrap();
+        let test = events.iter().find(|event| event["listen"] == "test").unwrap();
+        let script: Vec<_> =
+            test["script"]["exec"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let script = script.join("\n");
+        assert!(script.contains(&format!(".to.equal({})", case.status)), "{}", case.name);
+        let body = match case.body {
+            Expected::Text(text) => text,
+            Expected::Resource(kind) => kind,
+        };
+        assert!(script.contains(&format!(".to.equal(\"{body}\")")), "{}", case.name);
+    }
+}
+
+#[test]
+fn postman_sends_the_tutorials_patient() {
+    let sent: Value = serde_json::from_str(DEMO_PATIENT).unwrap();
+    let mut posts = 0;
+    for row in postman_rows().iter().filter(|row| row["request"]["method"] == "POST") {
+        let raw = row["request"]["body"]["raw"].as_str().unwrap();
+        assert_eq!(serde_json::from_str::<Value>(raw).unwrap(), sent);
+        posts += 1;
+    }
+    assert_eq!(posts, 6);
+}
+
+#[test]
+fn postman_environments_hold_every_variable_and_no_secret() {
+    let files = [
+        include_str!("../../../../postman/demo.postman_environment.json"),
+        include_str!("../../../../postman/keycloak.postman_environment.json"),
+    ];
+    for file in files {
+        let environment: Value = serde_json::from_str(file).unwrap();
+        let value = |key: &str| {
+            let values = environment["values"].as_array().unwrap().iter();
+            values.clone().find(|entry| entry["key"] == key).map(|entry| entry["value"].clone())
+        };
+        for key in ["proxy", "idp", "realm", "otherRealm", "clientId", "serviceClientId"] {
+            assert!(value(key).is_some_and(|value| value != ""), "{key}");
+        }
+        for key in ["expiredToken", "serviceClientSecret"] {
+            assert_eq!(value(key).unwrap(), "", "{key} is given at the run");
+        }
+    }
 }

@@ -10,6 +10,7 @@
 //! | `GET,POST /realms/R/protocol/openid-connect/userinfo` | OpenID Connect Core 1.0, 5.3 |
 //! | `POST /admin/realms/R/rotate-keys`, `.../drop-old-keys` | ours: key rotation on demand |
 //! | `GET /realms/R/fhirward-demo/expired-token` | ours: a token of Alice's that ended two hours ago |
+//! | `GET /realms/R/fhirward-demo/service-secret` | ours: the secret of `idea-svc`, made at the start |
 //!
 //! The issuer in tokens and in discovery is a setting, so that the provider can claim to be
 //! `https://keycloak.example/realms/R` while it listens on loopback. The endpoints in discovery

@@ -102,6 +102,7 @@ pub(super) fn router(realms: Arc<Realms>, scheme: &'static str, addr: SocketAddr
             get(userinfo::userinfo).post(userinfo::userinfo),
         )
         .route("/realms/{realm}/fhirward-demo/expired-token", get(expired_token))
+        .route("/realms/{realm}/fhirward-demo/service-secret", get(service_secret))
         .route("/admin/realms/{realm}/rotate-keys", post(rotate_keys))
         .route("/admin/realms/{realm}/drop-old-keys", post(drop_old_keys))
         .fallback(not_found)
@@ -134,8 +135,16 @@ fn names_tag(value: &[u8], etag: &str) -> bool {
 
 async fn expired_token(State(face): State<Face>, Path(realm): Path<String>) -> Result<Response, Refusal> {
     let realm = face.enter(&realm, Endpoint::Demo).await?;
-    let token = realm.expired_token("idea", "alice")?;
-    Ok(([(CONTENT_TYPE, "text/plain"), (CACHE_CONTROL, "no-store")], token).into_response())
+    Ok(secret_text(realm.expired_token("idea", "alice")?))
+}
+
+async fn service_secret(State(face): State<Face>, Path(realm): Path<String>) -> Result<Response, Refusal> {
+    let realm = face.enter(&realm, Endpoint::Demo).await?;
+    Ok(secret_text(realm.client_secret("idea-svc")?.to_owned()))
+}
+
+fn secret_text(text: String) -> Response {
+    ([(CONTENT_TYPE, "text/plain"), (CACHE_CONTROL, "no-store")], text).into_response()
 }
 
 async fn rotate_keys(State(face): State<Face>, Path(realm): Path<String>) -> Result<Response, Refusal> {

@@ -92,7 +92,8 @@ async fn errors_are_keycloaks() {
     let good = [("grant_type", "password"), ("client_id", "idea"), ("username", "alice")];
     let with = |more: &[(&'static str, &'static str)]| [&good[..], more].concat();
     let secret = idp.realm("IDEA4RC").unwrap().client_secret("idea-svc").unwrap().to_owned();
-    let table: Vec<(Vec<(&str, &str)>, u16, &str, &str)> = vec![
+    type Row<'a> = (Vec<(&'a str, &'a str)>, u16, &'a str, &'a str);
+    let table: Vec<Row<'_>> = vec![
         (with(&[("password", "wrong")]), 401, "invalid_grant", "Invalid user credentials"),
         (with(&[]), 401, "invalid_grant", "Invalid user credentials"),
         (
@@ -294,6 +295,9 @@ async fn signs_any_claims_under_any_header() {
     let url = path(&idp, "/fhirward-demo/expired-token");
     let given = http_client(None).unwrap().get(url).send().await.unwrap().text().await.unwrap();
     assert_eq!(verified(&idp, &given).await.unwrap_err(), "ExpiredSignature");
+    let url = path(&idp, "/fhirward-demo/service-secret");
+    let secret = http_client(None).unwrap().get(url).send().await.unwrap().text().await.unwrap();
+    assert_eq!(secret, realm.client_secret("idea-svc").unwrap());
     let without = Header { kid: None, ..realm.header(Algorithm::RS256) };
     let token = realm.sign_with(&without, &claims).unwrap();
     assert_eq!(jsonwebtoken::decode_header(&token).unwrap().kid, None);
