@@ -178,8 +178,9 @@ impl<T> Default for ByNamespace<T> {
     }
 }
 
-/// What all three kinds have: a namespace and a target.
+/// What all three kinds have: a name, a namespace and a target.
 pub(super) trait Policy {
+    fn name(&self) -> &str;
     fn namespace(&self) -> &str;
     fn target(&self) -> &Target;
 }
@@ -187,6 +188,9 @@ pub(super) trait Policy {
 macro_rules! policies {
     ($($kind:ty),*) => {$(
         impl Policy for $kind {
+            fn name(&self) -> &str {
+                &self.name
+            }
             fn namespace(&self) -> &str {
                 &self.namespace
             }
