@@ -256,6 +256,43 @@ fn a_text_beyond_the_limit_is_refused_unread() {
 }
 
 #[test]
+fn a_nul_does_not_hide_what_follows() {
+    for text in ["apiVersion: v1\nkind: A\n\0spec: {x: 1}\n", "apiVersion: v1\nkind: A # \0\nspec: 1\n", "\0"]
+    {
+        let (objects, problems) = parse("f", text);
+        assert!(objects.is_empty(), "{text:?}");
+        assert_eq!(problems[0].code, codes::SYNTAX);
+    }
+    assert_eq!(parse("f", "\n\n\0").1[0].place.line, 3);
+}
+
+#[test]
+fn line_ends_and_tabs_of_all_editors_are_read() {
+    let windows: Value = from_str("f", "a: 1\r\nb:\r\n- x\r\n- |\r\n  y\r\n").unwrap();
+    assert_eq!(windows, json!({"a": 1, "b": ["x", "y\n"]}));
+    let tabs: Value = from_str("f", "{\n\t\"a\": {\n\t\t\"b\":[\n\t\t\t1,\t2\n\t\t]\n\t}\n}\n").unwrap();
+    assert_eq!(tabs, json!({"a": {"b": [1, 2]}}));
+    let (_, problems) = parse("f", "a:\n\tb: 1\n");
+    assert_eq!((problems[0].code, problems[0].place.line), (codes::SYNTAX, 2));
+}
+
+#[test]
+fn content_after_a_closed_document_is_not_dropped() {
+    for text in [
+        "a: 1\r---\rb: 2",
+        "a: 1\r...\r---\rb: 2",
+        "{a: 1} b",
+        "[1] [2]",
+        "{\"a\":1}\n{\"b\":2}",
+        "'a' b",
+        "a: 1\n]",
+        "a\n... x\nb",
+    ] {
+        assert!(from_str::<Value>("f", text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
 fn long_keys_are_keys() {
     let key = "k".repeat(5000);
     let value: Value = from_str("f", &format!("{{\"{key}\": 1, \"b\": {{\"{key}\":2}}}}")).unwrap();

@@ -25,7 +25,7 @@ pub(super) fn build(file: &Arc<str>, document: Document<'_>) -> Result<Option<No
         alias_nodes: 0,
         done: None,
     };
-    builder.check_brackets(document.text)?;
+    builder.check_characters(document.text)?;
     let text = json::join_surrogates(document.text);
     let mut parser = Parser::new_from_str(&text);
     loop {
@@ -141,6 +141,11 @@ impl Builder<'_> {
             self.anchors.insert(anchor, (node.clone(), weight));
         }
         let Some(mut parent) = self.open.pop() else {
+            if self.done.is_some() {
+                // A marker behind a lone carriage return, which `documents::split` does not see.
+                let text = "a second document begins here without a line of its own".to_owned();
+                return Err(self.at_node(codes::SYNTAX, &node, text));
+            }
             self.done = Some(node);
             return Ok(());
         };
@@ -235,14 +240,20 @@ impl Builder<'_> {
         self.problem(codes::SYNTAX, at, format!("the tag `{tag}` is not supported here"))
     }
 
-    fn check_brackets(&self, text: &str) -> Result<(), Problem> {
+    /// What must not reach the scanner: too many open brackets, and control characters (YAML
+    /// 1.2.2, 5.1), of which it takes NUL for the end and would drop what follows unseen.
+    fn check_characters(&self, text: &str) -> Result<(), Problem> {
         let (mut depth, mut line) = (0_usize, 1_usize);
         for byte in text.bytes() {
             match byte {
                 b'[' | b'{' => depth += 1,
                 b']' | b'}' => depth = depth.saturating_sub(1),
                 b'\n' => line += 1,
-                _ => continue,
+                b'\t' | b'\r' | 0x20.. => continue,
+                _ => {
+                    let text = format!("the control character U+{byte:04X} is not allowed");
+                    return Err(self.problem(codes::SYNTAX, Marker::new(0, line, 0), text));
+                }
             }
             if depth > MAX_OPEN_BRACKETS {
                 let text = format!("more than {MAX_OPEN_BRACKETS} brackets open (MAX_OPEN_BRACKETS)");

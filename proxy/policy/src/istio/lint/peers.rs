@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use super::Mesh;
 use crate::{Place, Problem, istio::PeerAuthentication, manifest::codes};
 
+/// A namespace, and the labels that are selected in it.
+type Level<'a> = (&'a str, Vec<(&'a String, &'a String)>);
+
 pub(super) fn lint(mesh: &Mesh<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     // Of several that select the same, the oldest holds; they come oldest first.
-    let mut first: BTreeMap<(&str, Vec<(&String, &String)>), &PeerAuthentication> = BTreeMap::new();
+    let mut first: BTreeMap<Level<'_>, &PeerAuthentication> = BTreeMap::new();
     for policy in mesh.policies.peers.all() {
         if policy.is_ignored(mesh.config) {
             let text = "in the root namespace a PeerAuthentication with a selector is ignored: move \
