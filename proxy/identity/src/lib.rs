@@ -2,16 +2,39 @@
 //!
 //! The tokens of a request are found and verified against the workload's `JwtRule`s; what comes
 //! out is an [`Authenticated`] or a [`Rejection`]. Status codes are chosen by the reply room.
+//!
+//! Way of a token: `find` (places) -> `requirement` (which rules must hold) -> `check` (cache,
+//! then `token`: parse, issuer, time, audience; then `keys`: signature) -> `output` (identity,
+//! headers). Keys come from a `source`, one per issuer and address, each with one task.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use policy::{RequestIdentity, Step, istio::JwtRule, target::CanonicalTarget};
+use policy::{RequestIdentity, target::CanonicalTarget};
 
+mod authenticator;
+mod cache;
+mod check;
 pub mod clock;
+mod counters;
+mod find;
+mod keys;
+mod net;
+mod output;
+mod reason;
+mod requirement;
+mod rule;
 pub mod settings;
+mod source;
+#[cfg(test)]
+mod tests;
+mod token;
+mod trace;
 
+pub use authenticator::{Authenticator, OfflineIssuer, SetupError};
 pub use clock::Clock;
+pub use counters::{CountersSnapshot, FetchCounters};
+pub use reason::RejectionReason;
 pub use settings::{IdentitySettings, ProviderSettings};
 
 /// The part of a request in which tokens stand.
@@ -30,8 +53,10 @@ pub struct TokenBearer<'a> {
 pub struct Authenticated {
     /// The verified identity; `None` where there was no token.
     pub identity: Option<Arc<RequestIdentity>>,
-    /// Issuer of that token's rule, and its health, for the record.
+    /// Issuer of that token's rule, for the record.
     pub issuer: Option<Arc<str>>,
+    /// That issuer's health, for the record.
+    pub health: Option<Health>,
     /// Changes that must be made to the request before it is judged and forwarded.
     pub edits: Edits,
 }
@@ -57,66 +82,13 @@ pub struct Rejection {
     pub origin: Option<Arc<str>>,
 }
 
-/// Why a token is refused. `Display` is Envoy's body text, byte for byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum RejectionReason {
-    /// A token was required; Fhirward never requires one here (AuthorizationPolicy does).
-    #[error("Jwt is missing")]
-    Missing,
-    /// `exp` is past, with the allowed skew.
-    #[error("Jwt is expired")]
-    Expired,
-    // The owner of this room adds the rest.
-}
-
-/// Verifies tokens; shared by all workloads, with one cache of keys and one of verified tokens.
-pub struct Authenticator {}
-
-impl Authenticator {
-    /// Finds and verifies the tokens of a request.
-    ///
-    /// # Errors
-    /// A [`Rejection`] when the tokens there do not satisfy the rules.
-    pub async fn authenticate(
-        &self,
-        _rules: &[Arc<JwtRule>],
-        _request: TokenBearer<'_>,
-    ) -> Result<Authenticated, Rejection> {
-        todo!()
-    }
-
-    /// As `authenticate`, and tells each step (for `fhirward explain` and `fhirward test`).
-    ///
-    /// # Errors
-    /// As `authenticate`.
-    pub async fn explain(
-        &self,
-        _rules: &[Arc<JwtRule>],
-        _request: TokenBearer<'_>,
-    ) -> (Result<Authenticated, Rejection>, Vec<Step>) {
-        todo!()
-    }
-
-    /// Tells which rules the present snapshot has, so that their keys are fetched ahead, kept fresh
-    /// in the background and dropped when no longer named. Called on each new snapshot.
-    pub fn follow<'a>(&self, _rules: impl Iterator<Item = &'a Arc<JwtRule>>) {
-        todo!()
-    }
-
-    /// Every issuer's state: for `/metrics`, `/readyz`, `/config_dump`.
-    #[must_use]
-    pub fn issuers(&self) -> Vec<IssuerStatus> {
-        todo!()
-    }
-}
-
 /// Health of an issuer, with hysteresis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
     /// The last fetches succeeded.
     Up,
-    /// Some of the last fetches failed; keys are there.
+    /// Some of the last fetches failed, or none has succeeded yet.
     Degraded,
     /// It has failed for long enough to be called down.
     Down,
@@ -128,16 +100,20 @@ pub enum Health {
 pub struct IssuerStatus {
     /// Issuer as the rules name it (empty: rules without issuer, named by their JWKS address).
     pub issuer: String,
-    /// Where its keys come from.
+    /// Where its keys come from: an address, `discovery` or `inline`.
     pub keys_from: String,
     /// Health.
     pub health: Health,
     /// Usable keys at hand.
     pub keys: usize,
-    /// Seconds since the keys were last confirmed by the provider; `None`: never.
+    /// Keys of the provider's document that are not used (encryption, shared secrets, weak, unknown).
+    pub skipped_keys: usize,
+    /// Seconds since the keys were last confirmed by the provider; `None`: never, or `inline`.
     pub age_seconds: Option<u64>,
     /// Whether the keys at hand were read from disk and not confirmed since.
     pub from_disk: bool,
-    /// Last failure, in words without secrets.
+    /// Last failure, in words without secrets; `None` after a success.
     pub last_error: Option<String>,
+    /// Fetches so far.
+    pub counters: FetchCounters,
 }
