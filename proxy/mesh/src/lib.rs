@@ -1,9 +1,15 @@
 //! Namespaces, workloads, services, routes and policies as one immutable [`Snapshot`], and the
 //! sources it comes from (a folder of manifests; Kubernetes later).
+//!
+//! - [`snapshot`] builds and holds one moment of the mesh;
+//! - [`routing`] picks the destination of a request at a gateway;
+//! - [`files`] reads manifests and keeps the newest good snapshot.
 
+pub mod codes;
+pub mod files;
 pub mod routing;
 pub mod settings;
 pub mod snapshot;
 
-pub use settings::{MeshSettings, WorkloadSettings};
+pub use settings::{ManifestLimits, MeshSettings, WorkloadSettings};
 pub use snapshot::{Snapshot, Workload};

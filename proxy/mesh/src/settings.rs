@@ -31,6 +31,31 @@ pub struct MeshSettings {
     pub workloads: Vec<WorkloadSettings>,
     /// Refuse ambiguous targets and method overrides, where a workload does not say otherwise.
     pub strict_target: bool,
+    /// Where hosts outside the manifests are: `host:port` of a route's destination to
+    /// `address:port`. Services of the mesh with a selector always lead to their workloads instead.
+    pub upstreams: BTreeMap<String, SocketAddr>,
+    /// What manifests may cost.
+    pub limits: ManifestLimits,
+}
+
+/// `mesh.limits:` what manifests may cost; beyond, they are refused.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ManifestLimits {
+    /// Longest manifest file, bytes.
+    pub file_bytes: u64,
+    /// All manifest files together, bytes.
+    pub total_bytes: u64,
+    /// Most manifest files.
+    pub files: usize,
+    /// Most objects in all files.
+    pub objects: usize,
+}
+
+impl Default for ManifestLimits {
+    fn default() -> Self {
+        Self { file_bytes: 32 * 1024 * 1024, total_bytes: 256 * 1024 * 1024, files: 10_000, objects: 200_000 }
+    }
 }
 
 impl Default for MeshSettings {
@@ -44,6 +69,8 @@ impl Default for MeshSettings {
             num_trusted_proxies: 0,
             workloads: Vec::new(),
             strict_target: true,
+            upstreams: BTreeMap::new(),
+            limits: ManifestLimits::default(),
         }
     }
 }
@@ -78,6 +105,24 @@ pub struct WorkloadSettings {
     /// Set where the workload serves FHIR: denials then speak OperationOutcome to FHIR clients.
     #[serde(default)]
     pub fhir: Option<FhirSettings>,
+}
+
+impl WorkloadSettings {
+    /// A workload of that name (`namespace/name`) and nothing more said of it.
+    #[must_use]
+    pub fn named(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            labels: BTreeMap::new(),
+            service_account: None,
+            ip: None,
+            ports: BTreeMap::new(),
+            enrolled: None,
+            upstream: BTreeMap::new(),
+            strict_target: None,
+            fhir: None,
+        }
+    }
 }
 
 /// How a workload serves FHIR.

@@ -7,9 +7,27 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::snapshot::Workload;
 
+pub(crate) mod action;
+pub(crate) mod api;
+pub(crate) mod condition;
+pub(crate) mod cors;
+pub(crate) mod destination;
+pub(crate) mod duration;
+pub(crate) mod fault;
+pub(crate) mod headers;
+pub(crate) mod hosts;
+pub(crate) mod istio;
+pub(crate) mod redirect;
+pub(crate) mod retry;
+pub(crate) mod rewrite;
+pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+pub(crate) mod text;
+
 /// Which gateway a listener is: the labels that `Gateway.spec.selector` must match (or the
 /// Gateway API Gateway's name), and the Gateway's server port.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GatewayKey {
     /// Labels of the gateway's pods (`istio: ingressgateway`).
     pub labels: std::collections::BTreeMap<String, String>,
