@@ -184,3 +184,46 @@ fn ten_thousand_policies_compile_fast() {
     assert!(read_in.as_secs() < 20, "{read_in:?}");
     assert!(compiled_in.as_millis() < 20, "{compiled_in:?}");
 }
+
+/// Names that specs know, and some that they do not.
+fn word() -> impl proptest::strategy::Strategy<Value = String> {
+    proptest::sample::select(
+        "selector matchLabels targetRefs targetRef kind group name jwtRules issuer jwks jwksUri fromHeaders \
+         prefix timeout mtls mode portLevelMtls 8080 STRICT rules from to when source operation key values \
+         requestPrincipals paths methods ports hosts ipBlocks principals namespaces action DENY CUSTOM provider \
+         request.auth.claims[a][b] request.headers[x] source.ip /a/{*}/{**} *x x* * 10.0.0.0/8 https://x/y é"
+            .split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn spec() -> impl proptest::strategy::Strategy<Value = serde_json::Value> {
+    use proptest::{collection, prelude::*};
+    use serde_json::Value;
+    let leaf =
+        prop_oneof![word().prop_map(Value::from), any::<bool>().prop_map(Value::from), Just(Value::Null)];
+    leaf.prop_recursive(6, 40, 4, |inner| {
+        prop_oneof![
+            collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            collection::btree_map(word(), inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_spec_panics(spec in spec(), kind in 0..3_usize) {
+        let object = serde_json::json!({
+            "apiVersion": "security.istio.io/v1", "kind": KINDS[kind],
+            "metadata": {"name": "a", "namespace": "datamesh"}, "spec": spec,
+        });
+        let (objects, problems) = parse("f", &object.to_string());
+        proptest::prop_assert_eq!(&problems, &[]);
+        let (policies, _) = Policies::read(&objects);
+        let (mesh, facts) = (MeshConfig::default(), workload("datamesh/a", &[]));
+        let _ = policies.lint(&mesh, &objects, std::slice::from_ref(&facts));
+        let _ = policies.compile(&mesh, &facts);
+    }
+}

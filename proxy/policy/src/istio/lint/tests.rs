@@ -156,6 +156,8 @@ fn a_token_that_nothing_requires() {
     for asked in [nothing, require, policy(MEDIC)] {
         does_not_tell(&(tokens() + &asked), "token-not-required");
     }
+    let mesh_wide = tokens().replace("namespace: datamesh", "namespace: istio-system") + &policy(MEDIC);
+    assert!(lint_with(&mesh_wide, &[]).iter().all(|one| one.code != "token-not-required"));
     assert_eq!(lint_with(&tokens(), &[]).first().map(|one| one.code), Some("token-not-required"));
 }
 

@@ -74,8 +74,8 @@ pub(super) fn lint_requests(mesh: &Mesh<'_>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for request in mesh.policies.requests.all().filter(|one| !one.rules.is_empty()) {
         let open = if mesh.workloads.is_empty() {
-            let asked =
-                |namespace: &str| namespace == request.namespace || namespace == mesh.config.root_namespace;
+            let (own, root) = (&request.namespace, &mesh.config.root_namespace);
+            let asked = |namespace: &str| own == root || namespace == own || namespace == root;
             let any = mesh.policies.authorizations.all().any(|one| asked(&one.namespace));
             (!any).then_some(None)
         } else {
