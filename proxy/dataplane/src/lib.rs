@@ -25,6 +25,8 @@ pub mod forward;
 pub mod identify;
 pub mod judge;
 pub mod limits;
+mod proxy;
+pub mod offline;
 pub mod record;
 pub mod refusal;
 pub mod reply;
@@ -34,4 +36,5 @@ pub mod serve;
 
 pub use engine::{Engine, EngineSettings};
 pub use limits::Limits;
+pub use proxy::{DrainReport, Proxy};
 pub use refusal::Refusal;

@@ -56,6 +56,12 @@ impl Refusal {
     pub fn drops_connection(&self) -> bool {
         matches!(self, Self::Dropped(_))
     }
+
+    /// Whether it says no; a route's own answer (redirect, preflight) need not.
+    #[must_use]
+    pub fn is_error(&self) -> bool {
+        !matches!(self, Self::Answered(_))
+    }
 }
 
 /// An answer the route itself gives.

@@ -24,7 +24,7 @@ use crate::{
     classify::Classified,
     engine::Trace,
     identify::Identified,
-    reply::ReplyContext,
+    reply::{Grpc, ReplyContext},
     serve::head::{Onward, Request, RequestParts},
 };
 
@@ -63,6 +63,14 @@ pub struct Permitted {
     pub(crate) reply: ReplyContext,
     /// What is known so far for the record.
     pub(crate) story: Box<Record>,
+}
+
+impl Permitted {
+    /// Whether the upstream is spoken to in HTTP/2 (h2c by prior knowledge): gRPC needs it, other
+    /// requests go as HTTP/1.1, which every FHIR server speaks.
+    pub(crate) fn upstream_http2(&self) -> bool {
+        self.reply.grpc == Grpc::Yes
+    }
 }
 
 /// A raw TCP connection that every family lets pass. One maker: this room.

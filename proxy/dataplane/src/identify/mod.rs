@@ -71,7 +71,7 @@ pub(crate) async fn identify(
     };
     match result {
         Err(rejection) => Err(Box::new((rejection, request))),
-        Ok(Authenticated { identity, issuer, edits }) => {
+        Ok(Authenticated { identity, issuer, edits, .. }) => {
             request.apply(edits);
             Ok(Identified { request, identity, issuer })
         }

@@ -7,7 +7,6 @@ mod tests;
 use std::sync::Arc;
 
 use http::{HeaderMap, Method, Uri, Version, response};
-use identity::RejectionReason;
 use mesh::{Snapshot, Workload};
 use observe::{
     Record,
@@ -133,16 +132,8 @@ pub(crate) fn refused(story: &mut Record, refusal: &Refusal) {
     story.refused = reply::refused(refusal);
     match refusal {
         Refusal::Denied(decision) => story.decision = Some((**decision).clone()),
-        Refusal::Credentials(rejection) => story.token = token_outcome(rejection.reason),
+        Refusal::Credentials(rejection) => story.token = rejection.reason.name(),
         _ => {}
-    }
-}
-
-fn token_outcome(reason: RejectionReason) -> &'static str {
-    match reason {
-        RejectionReason::Missing => "missing",
-        RejectionReason::Expired => "expired",
-        _ => "rejected",
     }
 }
 

@@ -70,7 +70,7 @@ fn of_upstream(fault: UpstreamFault) -> StatusCode {
 }
 
 fn is_audience(rejection: &Rejection) -> bool {
-    rejection.reason.to_string() == "Audiences in Jwt are not allowed"
+    rejection.reason == RejectionReason::AudienceNotAllowed
 }
 
 /// Whether a token was merely missing.
