@@ -68,7 +68,7 @@ async fn the_tutorials_table_holds_with_keycloak_and_the_full_hapi_server() {
             ("proxy", base.as_str()),
             ("idp", keycloak.base_url()),
             ("expiredToken", tokens.expired.as_str()),
-            ("serviceSecret", secret),
+            ("serviceClientSecret", secret),
         ],
     )
     .await
@@ -106,7 +106,7 @@ async fn the_postman_collection_holds_against_the_demo() {
             ("proxy", proxy.as_str()),
             ("idp", idp.as_str()),
             ("expiredToken", hospital.tokens.expired.as_str()),
-            ("serviceSecret", realm.client_secret("idea-svc").unwrap()),
+            ("serviceClientSecret", realm.client_secret("idea-svc").unwrap()),
         ],
     )
     .await

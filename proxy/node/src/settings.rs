@@ -57,7 +57,8 @@ pub struct ListenerSettings {
     /// The workload (`namespace/name`) whose policies hold here.
     #[serde(default)]
     pub to: Option<String>,
-    /// The workload's container port; where it has several, this must be said.
+    /// The workload's container port, which policies know (`ports`, `destination.port`); needed
+    /// with `to`, whatever port the listener itself is bound to.
     #[serde(default)]
     pub port: Option<u16>,
     /// Where the workload is really reached; its own address and port where not given.
@@ -112,7 +113,7 @@ impl Default for AdminSettings {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenerRole {
     /// A workload's port.
-    Workload(WorkloadName, Option<u16>),
+    Workload(WorkloadName, u16),
     /// The ingress gateway.
     Gateway(mesh::routing::GatewayKey),
 }
@@ -148,8 +149,8 @@ impl Settings {
         for (index, listener) in self.listeners.iter().enumerate() {
             let at = |field: &str| format!("listeners[{index}].{field}");
             listener.role().map_err(|message| (at("to"), message))?;
-            if listener.upstream.is_some() && (listener.to.is_none() || listener.port.is_none()) {
-                return Err((at("upstream"), "`upstream` needs `to` and `port` beside it".to_owned()));
+            if listener.upstream.is_some() && listener.to.is_none() {
+                return Err((at("upstream"), "`upstream` needs `to` beside it".to_owned()));
             }
         }
         for (index, workload) in self.mesh.workloads.iter().enumerate() {
@@ -202,7 +203,8 @@ impl ListenerSettings {
         match (&self.to, &self.gateway) {
             (Some(to), None) => {
                 let name = to.parse::<WorkloadName>().map_err(|error| error.to_string())?;
-                Ok(ListenerRole::Workload(name, self.port))
+                let port = self.port.ok_or("`to` needs the workload's container port in `port`")?;
+                Ok(ListenerRole::Workload(name, port))
             }
             (None, Some(gateway)) if self.port.is_none() => {
                 Ok(ListenerRole::Gateway(mesh::routing::GatewayKey {

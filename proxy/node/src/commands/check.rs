@@ -43,7 +43,8 @@ impl Arguments {
             Output::Text => say(&text(&outcome)),
             Output::Json => say(&(json(&outcome).to_string() + "\n")),
         }
-        if outcome.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        let clean = outcome.problems.iter().all(|problem| problem.severity == Severity::Note);
+        if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }
 
@@ -51,11 +52,12 @@ fn text(outcome: &mesh::Checked) -> String {
     let mut out: String = outcome.problems.iter().map(|problem| problems::line(problem) + "\n").collect();
     let count = |severity| outcome.problems.iter().filter(|p: &&Problem| p.severity == severity).count();
     out += &format!(
-        "{} objects, {} not used here; {} errors, {} warnings\n",
+        "{} objects, {} not used here; {} errors, {} warnings, {} notes\n",
         outcome.objects,
         outcome.unused.values().sum::<usize>(),
         count(Severity::Error),
         count(Severity::Warning),
+        count(Severity::Note),
     );
     out
 }

@@ -90,7 +90,7 @@ impl Arguments {
             Some(file) => (policy_test::read(file).map_err(|problem| told(vec![problem]))?, file.clone()),
             None => (self.test().map_err(|message| vec![message])?, PathBuf::from("explain")),
         };
-        let world = World::build(&test, &file, keys).map_err(told)?;
+        let world = World::build(&test, &file, &keys).map_err(told)?;
         let wanted = |case: &&Case| self.case.as_ref().is_none_or(|name| case.name == *name);
         let mut out = String::new();
         let mut allowed = true;

@@ -41,7 +41,7 @@ pub fn run(paths: &[PathBuf]) -> Result<Report, Vec<Problem>> {
 
 fn run_file(file: &Path) -> Result<TestReport, Vec<Problem>> {
     let test = read(file).map_err(|problem| vec![problem])?;
-    let world = World::build(&test, file, Vec::new())?;
+    let world = World::build(&test, file, &[])?;
     let cases = test.cases.iter().map(|case| {
         let mut report = world.ask(case)?;
         expect::hold(case, &mut report);

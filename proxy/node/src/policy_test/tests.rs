@@ -30,7 +30,7 @@ fn ask(case: &str) -> CaseReport {
          workloads: [{{name: n/app}}, {{name: n/client}}]\ncases:\n- name: c\n  to: n/app\n{case}"
     );
     let test: PolicyTest = policy::manifest::from_str("t.yaml", &text).unwrap();
-    let world = World::build(&test, Path::new("t.yaml"), Vec::new()).unwrap();
+    let world = World::build(&test, Path::new("t.yaml"), &[]).unwrap();
     world.ask(&test.cases[0]).unwrap()
 }
 
@@ -75,7 +75,7 @@ fn a_misspelt_kind_of_token_is_an_error() {
          cases: [{{name: c, to: n/app, request: {{token: expird}}}}]\n"
     );
     let test: PolicyTest = policy::manifest::from_str("t.yaml", &text).unwrap();
-    let world = World::build(&test, Path::new("t.yaml"), Vec::new()).unwrap();
+    let world = World::build(&test, Path::new("t.yaml"), &[]).unwrap();
     let problems = world.ask(&test.cases[0]).unwrap_err();
     assert!(problems[0].message.contains("`expird` is neither"), "{problems:?}");
 }

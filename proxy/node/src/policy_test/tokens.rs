@@ -57,12 +57,7 @@ impl Signer {
         })
     }
 
-    /// The JWKS with which the run's tokens verify.
-    pub(super) fn jwks(&self) -> String {
-        json!({"keys": [self.jwk()]}).to_string()
-    }
-
-    /// The key alone, as a JWK.
+    /// The public key with which the run's tokens verify, as a JWK (RFC 7517, RFC 7518 §6.2).
     pub(super) fn jwk(&self) -> Value {
         // An uncompressed point: 0x04, x, y (SEC 1 §2.3.3).
         let point = self.key.public_key().as_ref();

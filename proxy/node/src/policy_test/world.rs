@@ -16,8 +16,9 @@ use dataplane::{
 use http::HeaderMap;
 use identity::{Authenticator, Clock, Health, OfflineIssuer};
 use mesh::{MeshSettings, Snapshot, Workload, WorkloadSettings, routing::GatewayKey};
-use policy::{Object, Problem, Severity, WorkloadName};
+use policy::{Object, Problem, Severity, WorkloadName, istio::KeySource};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::watch};
 
 use super::{
@@ -61,7 +62,7 @@ impl World {
     ///
     /// # Errors
     /// Everything in the file or its manifests that cannot be used.
-    pub fn build(test: &PolicyTest, file: &Path, keys: Vec<(String, String)>) -> Result<Self, Vec<Problem>> {
+    pub fn build(test: &PolicyTest, file: &Path, keys: &[(String, String)]) -> Result<Self, Vec<Problem>> {
         let failed = |field: &str, message: String| vec![problem(file, field, message)];
         let now: jiff::Timestamp =
             test.settings.now.parse().map_err(|error: jiff::Error| failed("settings.now", error.to_string()))?;
@@ -71,9 +72,9 @@ impl World {
         let (snapshot, _warnings) = Snapshot::build(&objects, &settings, 1)?;
         let snapshot = Arc::new(snapshot);
         let signer = Signer::new().map_err(|_| failed("", "no key could be made".to_owned()))?;
-        let issuers = issuers(test, &snapshot, &signer, keys);
-        let authenticator = Authenticator::offline(issuers, Clock::Fixed(now))
-            .map_err(|error| failed("idp", error.to_string()))?;
+        let issuers = issuers(test, &snapshot, &signer, keys)
+            .map_err(|message| failed("", format!("the JWKS given for an issuer cannot be used: {message}")))?;
+        let authenticator = Authenticator::offline(issuers, Clock::Fixed(now));
         let (_, mesh) = watch::channel(Some(Arc::clone(&snapshot)));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
@@ -282,17 +283,30 @@ fn workload_settings(workload: &TestWorkload) -> WorkloadSettings {
 }
 
 /// The run's key is every issuer's key, beside those that the caller brings.
-fn issuers(test: &PolicyTest, snapshot: &Snapshot, signer: &Signer, keys: Vec<(String, String)>) -> Vec<OfflineIssuer> {
-    let health = |issuer: &str| test.idp.get(issuer).copied().unwrap_or(Health::Up);
-    let mut known: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for rule in snapshot.jwt_rules() {
-        known.entry(rule.issuer.clone()).or_insert_with(|| vec![signer.jwks()]);
-    }
-    for (issuer, jwks) in keys {
-        known.entry(issuer).or_default().push(jwks);
-    }
-    let offline = |(issuer, jwks): (String, Vec<String>)| OfflineIssuer { health: health(&issuer), jwks, issuer };
-    known.into_iter().map(offline).collect()
+fn issuers(
+    test: &PolicyTest,
+    snapshot: &Snapshot,
+    signer: &Signer,
+    brought: &[(String, String)],
+) -> Result<Vec<OfflineIssuer>, String> {
+    let of_rule = |rule: &Arc<policy::istio::JwtRule>| {
+        let mut keys = vec![signer.jwk()];
+        for (_, jwks) in brought.iter().filter(|(issuer, _)| *issuer == rule.issuer) {
+            let document: Value = serde_json::from_str(jwks).map_err(|error| error.to_string())?;
+            let list = document["keys"].as_array().ok_or("no list `keys`")?;
+            keys.extend(list.iter().cloned());
+        }
+        Ok(OfflineIssuer {
+            issuer: rule.issuer.clone(),
+            jwks_uri: match &rule.keys {
+                KeySource::Uri(uri) => Some(uri.clone()),
+                KeySource::Inline(_) | KeySource::Discovery => None,
+            },
+            jwks_json: json!({"keys": keys}).to_string(),
+            health: test.idp.get(&rule.issuer).copied().unwrap_or(Health::Up),
+        })
+    };
+    snapshot.jwt_rules().map(of_rule).collect()
 }
 
 fn usual_port(workload: &Workload) -> u16 {

@@ -6,6 +6,9 @@ use prometheus::{Encoder as _, TextEncoder};
 
 use super::Metrics;
 
+/// The registry's content could not be written as text.
+pub type ExpositionError = prometheus::Error;
+
 /// A page of Prometheus text (exposition format 0.0.4) under construction.
 #[derive(Debug, Default)]
 pub struct Exposition {
@@ -20,7 +23,7 @@ impl Exposition {
     ///
     /// # Errors
     /// When the registry's content cannot be written as text.
-    pub fn of(metrics: &Metrics) -> Result<Self, prometheus::Error> {
+    pub fn of(metrics: &Metrics) -> Result<Self, ExpositionError> {
         let mut bytes = Vec::with_capacity(64 * 1024);
         TextEncoder::new().encode(&metrics.registry().gather(), &mut bytes)?;
         Ok(Self { text: String::from_utf8_lossy(&bytes).into_owned() })

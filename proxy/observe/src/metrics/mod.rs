@@ -15,7 +15,7 @@ use std::{
 };
 
 use ahash::{AHashMap, RandomState};
-pub use exposition::Exposition;
+pub use exposition::{Exposition, ExpositionError};
 use prometheus::{
     CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };

@@ -22,11 +22,13 @@ impl fmt::Display for Place {
 }
 
 /// How bad a problem is. An `Error` refuses the whole new snapshot (invariant 5); a `Warning`
-/// is told by `check`, in the log and in a metric.
+/// is told by `check` (which then exits 1) and counted in a metric; a `Note` is told by `check`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth knowing.
+    /// Nothing is wrong here, but it depends on something outside the manifests.
+    Note,
+    /// Probably not what was meant.
     Warning,
     /// Not to be used.
     Error,
@@ -35,6 +37,7 @@ pub enum Severity {
 impl fmt::Display for Severity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Note => "note",
             Self::Warning => "warning",
             Self::Error => "error",
         })
@@ -80,6 +83,12 @@ impl Problem {
         message: impl Into<String>,
     ) -> Self {
         Self { severity: Severity::Warning, ..Self::error(code, place, field, message) }
+    }
+
+    /// The same problem, as a note.
+    #[must_use]
+    pub fn as_note(self) -> Self {
+        Self { severity: Severity::Note, ..self }
     }
 
     /// The same problem, said of an object (`Kind namespace/name`).

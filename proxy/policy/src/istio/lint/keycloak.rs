@@ -134,7 +134,8 @@ pub(super) fn lint_policy(at: &At<'_>, values: &[Value<'_>]) -> Vec<Problem> {
              scope `basic`",
             value.text
         );
-        problems.push(at.warn(codes::KEYCLOAK_NO_SUB, value, text));
+        // Right in itself; whether tokens have `sub` is decided in Keycloak.
+        problems.push(at.warn(codes::KEYCLOAK_NO_SUB, value, text).as_note());
     }
     let audience = |one: &&Value<'_>| one.attribute == "request.auth.audiences" && !one.negated;
     let audiences: Vec<_> = values.iter().filter(audience).collect();
