@@ -11,5 +11,6 @@ pub mod routing;
 pub mod settings;
 pub mod snapshot;
 
+pub use files::read_objects;
 pub use settings::{ManifestLimits, MeshSettings, WorkloadSettings};
 pub use snapshot::{Snapshot, Workload};
