@@ -1,9 +1,13 @@
 //! Sockets to connections: who called which entry.
 
+mod listener;
+
 use std::{net::SocketAddr, sync::Arc};
 
 use mesh::routing::GatewayKey;
 use policy::{SpiffeId, WorkloadName};
+
+pub use listener::{Bound, ListenError, Listener};
 
 /// A connection, and everything known of it before its first request. Immutable.
 #[derive(Debug, Clone)]

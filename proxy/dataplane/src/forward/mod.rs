@@ -1,1 +1,201 @@
-//! Room `forward`.
+//! **Permitted only** -> upstream response. The only room that opens upstream connections
+//! (invariant 1).
+//!
+//! | part | does |
+//! |---|---|
+//! | [`pool`] | connections to one address |
+//! | [`attempt`] | one request on one connection |
+//! | [`retry`] | when another attempt follows |
+//! | [`lease`] | holds the connection until the response's end |
+//! | [`tunnel`] | bytes after an accepted upgrade |
+
+mod attempt;
+mod body;
+mod lease;
+mod pool;
+mod request;
+mod retry;
+mod tunnel;
+
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use http::{Response, StatusCode};
+use hyper::body::Incoming;
+use tokio::{net::TcpStream, time::Instant};
+
+use crate::{Limits, Refusal, authorize::Permitted, dice::Dice, refusal::UpstreamFault};
+
+pub(crate) use body::{ClientBody, Flow, remove_forbidden_trailers};
+pub(crate) use lease::Lease;
+pub(crate) use tunnel::tunnel;
+
+use attempt::Failure;
+use pool::Pool;
+use request::Outbound;
+
+/// Upstreams, each with its pool.
+#[derive(Debug)]
+pub(crate) struct Forwarder {
+    pools: ArcSwap<HashMap<SocketAddr, Arc<Pool>, ahash::RandomState>>,
+    limits: Arc<Limits>,
+    dice: Dice,
+}
+
+/// What came back from upstream.
+#[derive(Debug)]
+pub(crate) enum Answered {
+    /// A response; its body is read by way of the lease.
+    Response {
+        response: Response<Incoming>,
+        lease: Lease,
+        /// The whole exchange must end by then.
+        deadline: Option<Instant>,
+    },
+    /// 101: the socket, and what came behind the head.
+    Upgraded { head: http::response::Parts, socket: TcpStream, first: bytes::Bytes },
+}
+
+/// The two clocks of an exchange.
+#[derive(Debug, Clone, Copy)]
+struct Clocks {
+    /// The route's `timeout`: the response must have ended.
+    whole: Option<Instant>,
+    /// The response's head must be there.
+    head: Instant,
+}
+
+impl Forwarder {
+    pub(crate) fn new(limits: Arc<Limits>) -> Self {
+        Self { pools: ArcSwap::default(), limits, dice: Dice::new() }
+    }
+
+    /// Sends a permitted request, again where the route and safety allow it.
+    ///
+    /// # Errors
+    /// [`Refusal::Upstream`], or what ended the request's own body ([`Refusal::Limit`],
+    /// [`Refusal::Malformed`]).
+    pub(crate) async fn forward(
+        &self,
+        permitted: &mut Permitted,
+        body: Option<ClientBody>,
+    ) -> Result<Answered, Refusal> {
+        let pool = self.pool(permitted.upstream);
+        let clocks = self.clocks(permitted);
+        let flow = body.as_ref().map(|body| Arc::clone(body.flow()));
+        let retries = permitted.retries.take();
+        let mut outbound = Outbound::new(permitted, body)?;
+        let mut made = 0;
+        loop {
+            let tried = self.attempt(&pool, &mut outbound, clocks, retries.as_ref()).await;
+            let another = match &tried {
+                Ok(answered) => retry::after_response(answered, retries.as_ref(), made),
+                Err(failure) => retry::after_failure(failure, retries.as_ref(), made),
+            };
+            let in_time = Instant::now() < clocks.head;
+            if let Some(retry) = another.filter(|_| in_time && outbound.can_be_sent_again()) {
+                if retry == retry::Retry::Backoff {
+                    made += 1;
+                    retry::back_off(made, &self.dice, clocks.head).await;
+                }
+                continue;
+            }
+            return match tried {
+                Ok(answered) => Ok(answered),
+                Err(failure) => Err(why(failure.fault, flow.as_deref())),
+            };
+        }
+    }
+
+    async fn attempt(
+        &self,
+        pool: &Arc<Pool>,
+        outbound: &mut Outbound,
+        clocks: Clocks,
+        retries: Option<&mesh::routing::RetryPolicy>,
+    ) -> Result<Answered, Failure> {
+        let mut head = clocks.head;
+        if let Some(limit) = retries.and_then(|retries| retries.per_try_timeout) {
+            head = head.min(Instant::now() + limit);
+        }
+        outbound.keep_copy(retries.is_some_and(|retries| retries.attempts > 0));
+        attempt::attempt(pool, outbound, Clocks { head, ..clocks }).await
+    }
+
+    fn clocks(&self, permitted: &Permitted) -> Clocks {
+        let now = Instant::now();
+        let whole = permitted.timeout.map(|limit| now + limit);
+        let head = now + Duration::from_millis(self.limits.response_timeout_ms);
+        Clocks { whole, head: whole.unwrap_or(head) }
+    }
+
+    fn pool(&self, address: SocketAddr) -> Arc<Pool> {
+        if let Some(pool) = self.pools.load().get(&address) {
+            return Arc::clone(pool);
+        }
+        let fresh = Arc::new(Pool::new(address, Arc::clone(&self.limits)));
+        self.pools.rcu(|pools| {
+            let mut pools = HashMap::clone(pools);
+            pools.entry(address).or_insert_with(|| Arc::clone(&fresh));
+            pools
+        });
+        self.pools.load().get(&address).map_or(fresh, Arc::clone)
+    }
+
+    /// Closes idle connections and forgets upstreams without any. Called each second.
+    pub(crate) fn sweep(&self) {
+        let now = Instant::now();
+        let empty: Vec<SocketAddr> = self
+            .pools
+            .load()
+            .iter()
+            .filter(|(_, pool)| pool.sweep(now) && Arc::strong_count(pool) == 1)
+            .map(|(address, _)| *address)
+            .collect();
+        if !empty.is_empty() {
+            self.pools.rcu(|pools| {
+                let mut pools = HashMap::clone(pools);
+                pools.retain(|address, _| !empty.contains(address));
+                pools
+            });
+        }
+    }
+}
+
+/// A request body that broke explains the exchange's end; otherwise the upstream does.
+fn why(fault: UpstreamFault, flow: Option<&Flow>) -> Refusal {
+    match flow.and_then(Flow::fault) {
+        Some(fault) => fault.into(),
+        None => Refusal::Upstream(fault),
+    }
+}
+
+/// Whether a response may go on: framing that servers could read differently is refused
+/// (RFC 9112 §6.1, §6.3), and so is an upgrade that nobody asked for.
+fn check(response: &Response<Incoming>, upgrade: Option<&str>) -> Result<(), UpstreamFault> {
+    let headers = response.headers();
+    let encodings = headers.get_all(http::header::TRANSFER_ENCODING);
+    let mut encodings = encodings.iter();
+    if let Some(encoding) = encodings.next() {
+        let chunked = encoding.as_bytes().eq_ignore_ascii_case(b"chunked");
+        let length = headers.contains_key(http::header::CONTENT_LENGTH);
+        if !chunked || length || encodings.next().is_some() {
+            return Err(UpstreamFault::Protocol);
+        }
+    }
+    let mut lengths = headers.get_all(http::header::CONTENT_LENGTH).iter();
+    if lengths.next().is_some() && lengths.next().is_some() {
+        return Err(UpstreamFault::Protocol);
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let offered = headers.get(http::header::UPGRADE).map(http::HeaderValue::as_bytes);
+        let agreed = upgrade.zip(offered).is_some_and(|(asked, offered)| {
+            asked.as_bytes().eq_ignore_ascii_case(offered)
+        });
+        return if agreed { Ok(()) } else { Err(UpstreamFault::Protocol) };
+    }
+    if response.status().is_informational() {
+        return Err(UpstreamFault::Protocol);
+    }
+    Ok(())
+}

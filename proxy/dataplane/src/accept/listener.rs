@@ -1,0 +1,146 @@
+//! Listening sockets: bound with their settings, accepted from until the proxy drains.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::Entry;
+use crate::secure::{Tls, TlsError, TlsFiles};
+
+/// Connections that the kernel keeps for us until we accept them.
+const BACKLOG: i32 = 4096;
+/// Pause after an accept that failed for want of file descriptors or memory.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// Draining: how long after the last one we still look for a connection in the kernel's queue.
+const BACKLOG_GRACE: Duration = Duration::from_millis(20);
+
+/// A listener, as the settings describe it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Its name, for logs and status.
+    pub name: String,
+    /// Where to listen; port 0 lets the kernel choose.
+    pub address: SocketAddr,
+    /// What it stands for.
+    pub entry: Entry,
+    /// TLS with certificates from files; none: plain.
+    pub tls: Option<TlsFiles>,
+}
+
+/// Why a listener cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    /// The address is taken, or not ours.
+    #[error("listener {name}: cannot listen on {address}: {source}")]
+    Bind {
+        /// The listener's name.
+        name: String,
+        /// Its address.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Its certificate or key cannot be used.
+    #[error("listener {name}: {source}")]
+    Tls {
+        /// The listener's name.
+        name: String,
+        /// Why.
+        source: TlsError,
+    },
+}
+
+/// A listener that has its socket.
+#[derive(Debug)]
+pub struct Bound {
+    pub(crate) name: String,
+    pub(crate) entry: Entry,
+    pub(crate) tls: Option<Arc<Tls>>,
+    socket: TcpListener,
+    local: SocketAddr,
+}
+
+impl Listener {
+    /// Opens the socket and loads the certificate.
+    ///
+    /// # Errors
+    /// [`ListenError`]
+    pub fn bind(self) -> Result<Bound, ListenError> {
+        let Self { name, address, entry, tls } = self;
+        let tls = match tls.map(Tls::load).transpose() {
+            Ok(tls) => tls.map(Arc::new),
+            Err(source) => return Err(ListenError::Tls { name, source }),
+        };
+        let opened = open(address).and_then(|socket| {
+            let local = socket.local_addr()?;
+            Ok((socket, local))
+        });
+        match opened {
+            Ok((socket, local)) => Ok(Bound { name, entry, tls, socket, local }),
+            Err(source) => Err(ListenError::Bind { name, address, source }),
+        }
+    }
+}
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+impl Bound {
+    /// Where it really listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its certificate, for status and reloads.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
+    }
+
+    /// The next connection.
+    pub(crate) async fn accept(&self) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.socket.accept().await {
+                Ok((socket, peer)) => match socket.set_nodelay(true) {
+                    Ok(()) => return (socket, peer),
+                    Err(error) => tracing::debug!(%error, "connection gone before it was served"),
+                },
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    tracing::warn!(listener = self.name, %error, "cannot accept connections");
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// What is left in the kernel's queue; `None` when it is empty.
+    pub(crate) async fn accept_rest(&self) -> Option<(TcpStream, SocketAddr)> {
+        tokio::time::timeout(BACKLOG_GRACE, self.accept()).await.ok()
+    }
+}
+
+/// Errors of one connection, not of the listener.
+fn is_of_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}

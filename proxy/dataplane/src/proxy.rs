@@ -1,0 +1,212 @@
+//! The proxy as a whole: accepts on its listeners, serves, and drains.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use observe::Record;
+use tokio::net::TcpStream;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Engine, Limits,
+    accept::{Bound, Connection, ConnectionFacts},
+    forward::Forwarder,
+    record::{self, Recorder},
+    secure,
+    serve::{Decide, Gauges, House, serve},
+};
+
+/// After the cut: how long tasks may take to notice.
+const CUT_GRACE: Duration = Duration::from_secs(1);
+/// How often idle upstream connections are looked after.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// All listeners, one engine.
+pub struct Proxy<D = Engine>(Arc<House<D>>);
+
+/// How a drain went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Connections open when it began.
+    pub connections: usize,
+    /// Connections, streams and tunnels cut at its end. 0: every request ended by itself.
+    pub cut: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+impl<D: Decide> Proxy<D> {
+    /// A proxy that decides by `engine` and tells `recorder`.
+    #[must_use]
+    pub fn new(engine: Arc<D>, recorder: Arc<dyn Recorder>, limits: Arc<Limits>) -> Self {
+        Self(Arc::new(House {
+            engine,
+            recorder,
+            forwarder: Forwarder::new(Arc::clone(&limits)),
+            gauges: Gauges::new(&limits),
+            limits,
+            drain: Arc::default(),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    /// Serves until `stop`, then drains: no new connections, those in the kernel's queue included in
+    /// what is served; every request under way ends by itself within the limits' `drainTimeoutMs`,
+    /// after which the rest is cut.
+    pub async fn run(self, listeners: Vec<Bound>, stop: CancellationToken) -> DrainReport {
+        let house = self.0;
+        let housekeeping = keep_house(Arc::clone(&house), &listeners);
+        let accepting = TaskTracker::new();
+        for listener in listeners {
+            accepting.spawn(accept(Arc::clone(&house), listener, stop.clone()));
+        }
+        accepting.close();
+        let keep_house = async {
+            housekeeping.await;
+            std::future::pending::<()>().await;
+        };
+        let serve_and_drain = async {
+            stop.cancelled().await;
+            let began = tokio::time::Instant::now();
+            let connections = house.gauges.connections();
+            tracing::info!(connections, "draining");
+            house.drain.begin();
+            accepting.wait().await;
+            let cut = drain(&house).await;
+            DrainReport { connections, cut, took: began.elapsed() }
+        };
+        tokio::select! {
+            report = serve_and_drain => report,
+            () = keep_house => DrainReport { connections: 0, cut: 0, took: Duration::ZERO },
+        }
+    }
+}
+
+/// Waits for what is under way; gives how much had to be cut.
+async fn drain<D>(house: &House<D>) -> usize {
+    house.tasks.close();
+    let limit = Duration::from_millis(house.limits.drain_timeout_ms);
+    if tokio::time::timeout(limit, house.tasks.wait()).await.is_ok() {
+        return 0;
+    }
+    let cut = house.tasks.len();
+    tracing::warn!(cut, "the drain took too long; what is left is cut");
+    house.drain.cut().cancel();
+    let _ = tokio::time::timeout(CUT_GRACE, house.tasks.wait()).await;
+    cut
+}
+
+/// Certificates and idle upstream connections, each second.
+fn keep_house<D: Decide>(
+    house: Arc<House<D>>,
+    listeners: &[Bound],
+) -> impl Future<Output = ()> + use<D> {
+    let tls: Vec<_> = listeners.iter().filter_map(|listener| listener.tls.clone()).collect();
+    let certificates = async move {
+        while !tls.is_empty() {
+            tokio::time::sleep(secure::LOOK_EVERY).await;
+            let tls = tls.clone();
+            let look = move || tls.iter().for_each(|tls| tls.look());
+            let _ = tokio::task::spawn_blocking(look).await;
+        }
+    };
+    let upstreams = async move {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            house.forwarder.sweep();
+        }
+    };
+    async move {
+        tokio::join!(certificates, upstreams);
+    }
+}
+
+async fn accept<D: Decide>(house: Arc<House<D>>, listener: Bound, stop: CancellationToken) {
+    let listener = Arc::new(listener);
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+        };
+        take(&house, &listener, accepted);
+    }
+    while let Some(accepted) = listener.accept_rest().await {
+        take(&house, &listener, accepted);
+    }
+}
+
+fn take<D: Decide>(
+    house: &Arc<House<D>>,
+    listener: &Arc<Bound>,
+    (socket, peer): (TcpStream, SocketAddr),
+) {
+    let Some(permit) = house.gauges.connection(&house.limits) else {
+        refuse_connection(house, listener, peer);
+        return;
+    };
+    let (house, listener) = (Arc::clone(house), Arc::clone(listener));
+    house.tasks.clone().spawn(async move {
+        connection(house, &listener, socket, peer).await;
+        drop(permit);
+    });
+}
+
+/// A connection: secured, admitted, served.
+async fn connection<D: Decide>(
+    house: Arc<House<D>>,
+    listener: &Bound,
+    socket: TcpStream,
+    peer: SocketAddr,
+) {
+    let local = socket.local_addr().unwrap_or(listener.local_addr());
+    let mut facts = ConnectionFacts {
+        peer,
+        local,
+        identity: None,
+        mutual_tls: false,
+        tls: listener.tls.is_some(),
+        sni: None,
+        entry: listener.entry.clone(),
+    };
+    let Some(tls) = &listener.tls else {
+        if let Some(connection) = admit(&house, facts) {
+            serve(house, connection, socket, None).await;
+        }
+        return;
+    };
+    let limit = Duration::from_millis(house.limits.handshake_timeout_ms);
+    let Some(secured) = tls.accept(socket, limit).await else { return };
+    facts.sni = secured.sni;
+    if let Some(connection) = admit(&house, facts) {
+        serve(house, connection, secured.io, Some(secured.speaks)).await;
+    }
+}
+
+fn admit<D: Decide>(house: &House<D>, facts: ConnectionFacts) -> Option<Connection> {
+    let connection = Connection::new(facts);
+    match house.engine.admit(&connection) {
+        Ok(()) => Some(connection),
+        Err(error) => {
+            tracing::debug!(%error, "connection dropped");
+            let refusal = crate::Refusal::Dropped(error);
+            let mut story = record::begin(&connection, http::Version::HTTP_11);
+            record::refused(&mut story, &refusal);
+            house.recorder.record(*story);
+            None
+        }
+    }
+}
+
+/// Too many connections: this one is closed at once, and told.
+fn refuse_connection<D>(house: &House<D>, listener: &Bound, peer: SocketAddr) {
+    let record = Record {
+        source: observe::record::Party { address: Some(peer), ..Default::default() },
+        flags: "UO",
+        details: "connections".to_owned(),
+        refused: Some("connections"),
+        token: "none",
+        http_version: "",
+        ..Default::default()
+    };
+    tracing::debug!(listener = listener.name, "too many connections");
+    house.recorder.record(record);
+}

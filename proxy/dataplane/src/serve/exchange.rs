@@ -1,0 +1,251 @@
+//! One request and its response: decide, forward, judge, reply, record.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{
+    HeaderValue, Method, Request, Response, Version, header,
+    request::Parts,
+};
+use http_body::Body;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper_util::rt::TokioIo;
+use observe::record::Protocol;
+
+use super::{Decide, House, body::ReplyBody, line::Line, story::Story};
+use crate::{
+    Refusal,
+    authorize::Permitted,
+    engine::Refused,
+    forward::{Answered, ClientBody, tunnel},
+    judge,
+    limits::Exceeded,
+    record,
+    reply::{self, ReplyContext},
+};
+
+/// The connection is to be dropped without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("dropped by layer 4 policy")]
+pub(crate) struct Dropped;
+
+/// What an answer's form depends on, beside its words.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    version: Version,
+    head_only: bool,
+    has_body: bool,
+}
+
+/// One request of a client, to the response that goes back.
+pub(crate) async fn exchange<D: Decide>(
+    house: Arc<House<D>>,
+    line: Arc<Line>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Dropped> {
+    let (mut parts, incoming) = request.into_parts();
+    let form = Form {
+        version: parts.version,
+        head_only: parts.method == Method::HEAD,
+        has_body: !incoming.is_end_stream(),
+    };
+    if form.version == Version::HTTP_2 {
+        line.link.begin();
+    }
+    let mut story = Story::begin(Arc::clone(&line), Arc::clone(&house.recorder), form.version);
+    if let Err(exceeded) = enter(&house, &mut story, &parts) {
+        let context = ReplyContext::of(&parts.headers);
+        return refuse_early(story, &parts, exceeded, &context, form);
+    }
+    let on_upgrade = match parts.headers.contains_key(header::UPGRADE) {
+        true => parts.extensions.remove::<OnUpgrade>(),
+        false => None,
+    };
+    let permitted = match house.engine.decide(&line.connection, parts).await {
+        Ok(permitted) => permitted,
+        Err(refused) => return answer_refused(story, *refused, form).await,
+    };
+    forward(&house, story, permitted, (incoming, on_upgrade), form).await
+}
+
+/// Limits that need no decision.
+fn enter<D>(house: &House<D>, story: &mut Story, parts: &Parts) -> Result<(), Exceeded> {
+    story.hold(house.gauges.request(&house.limits)?);
+    if parts.version != Version::HTTP_2 {
+        return Ok(()); // The framing guard has looked at the head.
+    }
+    if parts.headers.len() > house.limits.header_count {
+        return Err(Exceeded::HeaderCount);
+    }
+    // As HTTP/2 counts (RFC 9113 §10.5.1), with the target in place of a request line.
+    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 32);
+    if target + headers.sum::<usize>() > house.limits.head_bytes {
+        return Err(Exceeded::HeadBytes);
+    }
+    Ok(())
+}
+
+fn refuse_early(
+    mut story: Story,
+    parts: &Parts,
+    exceeded: Exceeded,
+    context: &ReplyContext,
+    form: Form,
+) -> Result<Response<ReplyBody>, Dropped> {
+    let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    record::raw(story.record(), &parts.method, &parts.uri, host);
+    Ok(refuse(story, &Refusal::Limit(exceeded), context, form))
+}
+
+/// The answer to a refusal of the decision, which has told it to the record already.
+async fn answer_refused(
+    mut story: Story,
+    refused: Refused,
+    form: Form,
+) -> Result<Response<ReplyBody>, Dropped> {
+    let Refused { refusal, reply, story: record } = refused;
+    story.continue_with(record);
+    if refusal.drops_connection() {
+        story.complete();
+        return Err(Dropped);
+    }
+    if let Refusal::Answered(answer) = &refusal
+        && let Some(delay) = answer.delay
+    {
+        tokio::time::sleep(delay).await;
+    }
+    let response = reply::render(&refusal, &reply);
+    record::answered(story.record(), &response);
+    Ok(ours(response, story, form))
+}
+
+/// The answer to what went wrong after or before a decision.
+fn refuse(
+    mut story: Story,
+    refusal: &Refusal,
+    context: &ReplyContext,
+    form: Form,
+) -> Response<ReplyBody> {
+    let response = reply::render(refusal, context);
+    record::failed(story.record(), refusal, &response);
+    ours(response, story, form)
+}
+
+/// An answer of ours on its way. A body that nobody reads is not waited for: the connection closes.
+fn ours(response: Response<bytes::Bytes>, mut story: Story, form: Form) -> Response<ReplyBody> {
+    let (mut parts, body) = response.into_parts();
+    close_where_due(&mut parts.headers, &story, form, form.has_body);
+    if form.head_only {
+        parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        story.record().response_bytes = 0;
+        return Response::from_parts(parts, ReplyBody::whole(bytes::Bytes::new(), story));
+    }
+    Response::from_parts(parts, ReplyBody::whole(body, story))
+}
+
+/// `Connection: close` where this is an HTTP/1 connection's last response: HTTP/1.0, draining, or
+/// a request body left unread.
+fn close_where_due(headers: &mut http::HeaderMap, story: &Story, form: Form, unread: bool) {
+    let http1 = form.version != Version::HTTP_2;
+    if http1 && (unread || form.version == Version::HTTP_10 || story.link().draining().is_some()) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+async fn forward<D: Decide>(
+    house: &Arc<House<D>>,
+    mut story: Story,
+    mut permitted: Permitted,
+    (incoming, on_upgrade): (Incoming, Option<OnUpgrade>),
+    form: Form,
+) -> Result<Response<ReplyBody>, Dropped> {
+    story.continue_with(std::mem::take(&mut permitted.story));
+    if let Some(workload) = &permitted.workload {
+        match house.gauges.of_workload(&workload.name) {
+            Ok(permit) => story.hold(permit),
+            Err(exceeded) => {
+                let refusal = Refusal::Limit(exceeded);
+                return Ok(refuse(story, &refusal, &permitted.reply, form));
+            }
+        }
+    }
+    if let Some(delay) = permitted.delay {
+        tokio::time::sleep(delay).await;
+    }
+    if on_upgrade.is_none() {
+        permitted.upgrade = None;
+    }
+    let grpc = story.record().protocol == Protocol::Grpc;
+    let body = form.has_body.then(|| {
+        let body = ClientBody::new(incoming, Arc::clone(story.link()), &house.limits, grpc);
+        story.watch(Arc::clone(body.flow()));
+        body
+    });
+    match house.forwarder.forward(&mut permitted, body).await {
+        Err(refusal) => Ok(refuse(story, &refusal, &permitted.reply, form)),
+        Ok(Answered::Response { response, lease, deadline }) => {
+            let (head, incoming) = response.into_parts();
+            let head = release(head, &permitted, &mut story, form);
+            let idle = Duration::from_millis(house.limits.response_idle_timeout_ms);
+            let body = ReplyBody::streamed(incoming, lease, story, (idle, deadline), grpc);
+            Ok(Response::from_parts(head, body))
+        }
+        Ok(Answered::Upgraded { head, socket, first }) => {
+            let Some(on_upgrade) = on_upgrade else { return Err(Dropped) };
+            Ok(upgrade(house, story, head, &permitted, (on_upgrade, socket, first), form))
+        }
+    }
+}
+
+/// Judges the response head and words it for this client.
+fn release(
+    head: http::response::Parts,
+    permitted: &Permitted,
+    story: &mut Story,
+    form: Form,
+) -> http::response::Parts {
+    let released = judge::release(head, permitted.response_headers.as_deref(), &permitted.cors);
+    let mut head = released.into_parts();
+    head.version = Version::HTTP_11;
+    head.extensions.clear();
+    record::released(story.record(), &head);
+    close_where_due(&mut head.headers, story, form, false);
+    head
+}
+
+/// Answers 101 and carries bytes from then on, as part of the same request's story.
+fn upgrade<D: Decide>(
+    house: &Arc<House<D>>,
+    mut story: Story,
+    head: http::response::Parts,
+    permitted: &Permitted,
+    (on_upgrade, socket, first): (OnUpgrade, tokio::net::TcpStream, bytes::Bytes),
+    form: Form,
+) -> Response<ReplyBody> {
+    let protocol = head.headers.get(header::UPGRADE).cloned();
+    let mut head = release(head, permitted, &mut story, form);
+    head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = protocol {
+        head.headers.insert(header::UPGRADE, protocol);
+    }
+    story.link().upgrade();
+    let idle = Duration::from_millis(house.limits.upgrade_idle_timeout_ms);
+    let cut = house.drain.cut().clone();
+    house.tasks.spawn(async move {
+        let Ok(client) = on_upgrade.await else { return };
+        let work = tunnel(TokioIo::new(client), socket, &first, idle);
+        match cut.run_until_cancelled(work).await {
+            None => story.cut("DC", "drain_timeout"),
+            Some(done) => {
+                let record = story.record();
+                record.request_bytes = done.up;
+                record.response_bytes = done.down;
+                if done.idle {
+                    story.cut("SI", "stream_idle_timeout");
+                }
+                story.complete();
+            }
+        }
+    });
+    Response::from_parts(head, ReplyBody::Whole(None, None))
+}
