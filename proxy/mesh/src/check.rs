@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use policy::{Problem, istio::Policies, istio::WorkloadFacts};
 
-use crate::{MeshSettings, Snapshot, Workload, read_objects};
+use crate::{MeshSettings, Snapshot, Workload, read_objects, routing::GatewayKey};
 
 /// What a check found.
 #[derive(Debug, Default)]
@@ -27,7 +27,8 @@ pub fn check(paths: &[PathBuf], settings: &MeshSettings) -> Checked {
     match Snapshot::build(&objects, settings, 1) {
         Ok((snapshot, warnings)) => {
             problems.extend(warnings);
-            workloads = snapshot.workloads().map(|workload| facts(workload)).collect();
+            let gateway = snapshot.gateway_workload(&ingress());
+            workloads = snapshot.workloads().chain(gateway).map(|workload| facts(workload)).collect();
             unused = snapshot.unused_kinds;
         }
         Err(found) => problems.extend(found),
@@ -39,6 +40,11 @@ pub fn check(paths: &[PathBuf], settings: &MeshSettings) -> Checked {
     problems.sort_by_key(key);
     problems.dedup_by_key(|problem| (key(problem), problem.message.clone()));
     Checked { objects: objects.len(), unused, problems }
+}
+
+/// Istio's own ingress gateway, which policies may select though no manifest describes it.
+fn ingress() -> GatewayKey {
+    GatewayKey { labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]), port: 80 }
 }
 
 fn facts(workload: &Workload) -> WorkloadFacts {

@@ -5,12 +5,14 @@
 //! - [`routing`] picks the destination of a request at a gateway;
 //! - [`files`] reads manifests and keeps the newest good snapshot.
 
+mod check;
 pub mod codes;
 pub mod files;
 pub mod routing;
 pub mod settings;
 pub mod snapshot;
 
+pub use check::{Checked, check};
 pub use files::read_objects;
 pub use settings::{ManifestLimits, MeshSettings, WorkloadSettings};
 pub use snapshot::{Snapshot, Workload};

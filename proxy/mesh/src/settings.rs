@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use policy::target::Normalization;
+use policy::{istio::MeshConfig, target::Normalization};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -71,6 +71,19 @@ impl Default for MeshSettings {
             strict_target: true,
             upstreams: BTreeMap::new(),
             limits: ManifestLimits::default(),
+        }
+    }
+}
+
+impl MeshSettings {
+    /// The part that policies know.
+    #[must_use]
+    pub fn mesh_config(&self) -> MeshConfig {
+        MeshConfig {
+            trust_domain: self.trust_domain.clone(),
+            trust_domain_aliases: self.trust_domain_aliases.clone(),
+            root_namespace: self.root_namespace.clone(),
+            path_normalization: self.path_normalization,
         }
     }
 }

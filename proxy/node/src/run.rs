@@ -3,9 +3,8 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use dataplane::{
-    Engine, EngineSettings,
+    DrainReport, Engine, EngineSettings, Proxy,
     accept::{Bound, Entry, ListenError, Listener},
-    proxy::{DrainReport, Proxy},
     secure::TlsFiles,
 };
 use identity::{Authenticator, Clock, SetupError};
@@ -73,7 +72,7 @@ impl Node {
             trusted_proxies: settings.mesh.num_trusted_proxies,
             keep_reasons: recorder.wants_reasons(),
         };
-        let source = files::Source::start(settings.mesh, last.clone()).await;
+        let source = files::Source::start(settings.mesh, last.clone());
         follow(&source.snapshots, Arc::clone(&authenticator), last.clone());
         tell_problems(source.status.clone(), last.clone());
         let limits = Arc::new(settings.limits);
@@ -92,7 +91,7 @@ impl Node {
             stop: stop.clone(),
         };
         tokio::spawn(admin::serve(admin_socket, told, last.clone()));
-        let proxy = Proxy::new(Arc::new(engine), recorder, limits);
+        let proxy = Proxy::new(Arc::new(engine), Arc::new(Tell(recorder)), limits);
         let proxy = tokio::spawn(proxy.run(bound, stop));
         for (name, address) in addresses.iter() {
             tracing::info!(listener = name, %address, "listening");
@@ -121,6 +120,15 @@ impl Node {
             Err(error) => tracing::error!(%error, "the proxy ended by a bug"),
         }
         self.last.cancel();
+    }
+}
+
+/// Hands each story to the tellers.
+struct Tell(Arc<Recorder>);
+
+impl dataplane::record::Recorder for Tell {
+    fn record(&self, record: observe::Record) {
+        self.0.record(record);
     }
 }
 

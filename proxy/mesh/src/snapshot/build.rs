@@ -50,7 +50,7 @@ pub(super) fn build(
     if problems.iter().any(Problem::is_error) {
         return Err(problems);
     }
-    let context = Context { mesh: mesh_config(settings), settings, policies, namespaces };
+    let context = Context { mesh: settings.mesh_config(), settings, policies, namespaces };
     let directory = context.directory(&workloads, &services, &ambiguous);
     let registry = services::registry(&services, &sorted.istio, &directory, settings, &mut problems);
     let istio = IstioSources::read(&sorted.istio, &registry, &mut problems);
@@ -73,15 +73,6 @@ pub(super) fn build(
     };
     snapshot.jwt_rules = jwt_rules(&snapshot);
     Ok((snapshot, warnings))
-}
-
-fn mesh_config(settings: &MeshSettings) -> MeshConfig {
-    MeshConfig {
-        trust_domain: settings.trust_domain.clone(),
-        trust_domain_aliases: settings.trust_domain_aliases.clone(),
-        root_namespace: settings.root_namespace.clone(),
-        path_normalization: settings.path_normalization,
-    }
 }
 
 fn target_rules(settings: &MeshSettings, strict: Option<bool>) -> TargetRules {

@@ -96,7 +96,7 @@ impl Arguments {
         let mut allowed = true;
         let mut seen = 0;
         for case in test.cases.iter().filter(wanted) {
-            let report = world.ask(case).map_err(|problem| told(vec![problem]))?;
+            let report = world.ask(case).map_err(told)?;
             allowed &= report.verdict == Verdict::Allow;
             out += &tree(&report);
             seen += 1;
