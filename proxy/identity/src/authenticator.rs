@@ -14,8 +14,7 @@ use tokio::{runtime::Handle, sync::OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    Authenticated, Clock, CountersSnapshot, Health, IdentitySettings, IssuerStatus, Rejection,
-    TokenBearer,
+    Authenticated, Clock, CountersSnapshot, Health, IdentitySettings, IssuerStatus, Rejection, TokenBearer,
     cache::TokenCache,
     check::Checker,
     counters::Counters,
@@ -159,7 +158,7 @@ impl Authenticator {
         let mut ready = Vec::new();
         for manifest in rules {
             let key = SourceKey::of(manifest);
-            let source = self.source(&mut sources, &key);
+            let source = self.source(&mut sources, &key, manifest.timeout);
             named.insert(key);
             ready.push(Arc::new(Rule::new(Arc::clone(manifest), source)));
         }
@@ -177,8 +176,7 @@ impl Authenticator {
     #[must_use]
     pub fn issuers(&self) -> Vec<IssuerStatus> {
         let now = self.checker.clock.now();
-        let mut all: Vec<IssuerStatus> =
-            self.sources().values().map(|source| source.status(now)).collect();
+        let mut all: Vec<IssuerStatus> = self.sources().values().map(|source| source.status(now)).collect();
         all.sort_by(|a, b| (&a.issuer, &a.keys_from).cmp(&(&b.issuer, &b.keys_from)));
         all
     }
@@ -194,7 +192,8 @@ impl Authenticator {
         if let Some(rule) = self.table.get(manifest) {
             return rule;
         }
-        let source = self.source(&mut self.sources(), &SourceKey::of(manifest));
+        let key = SourceKey::of(manifest);
+        let source = self.source(&mut self.sources(), &key, manifest.timeout);
         let rule = Arc::new(Rule::new(Arc::clone(manifest), source));
         self.table.add(&rule);
         rule
@@ -204,8 +203,10 @@ impl Authenticator {
         &self,
         sources: &mut HashMap<SourceKey, Arc<Source>>,
         key: &SourceKey,
+        timeout: Duration,
     ) -> Arc<Source> {
         if let Some(source) = sources.get(key) {
+            source.allow_timeout(timeout);
             return Arc::clone(source);
         }
         let source = match (&self.origin, &key.keys) {
@@ -215,7 +216,7 @@ impl Authenticator {
                 Arc::new(Source::fixed(key.issuer.as_str().into(), inline(), keys, Health::Up))
             }
             (Origin::Network { runtime, stop, system }, _) => {
-                self.network_source(key, runtime, stop, system)
+                self.network_source(key, timeout, runtime, stop, system)
             }
         };
         sources.insert(key.clone(), Arc::clone(&source));
@@ -244,6 +245,7 @@ impl Authenticator {
     fn network_source(
         &self,
         key: &SourceKey,
+        timeout: Duration,
         runtime: &Handle,
         stop: &CancellationToken,
         system: &Arc<OnceCell<Arc<rustls::ClientConfig>>>,
@@ -268,11 +270,14 @@ impl Authenticator {
         let every = Duration::from_secs(limits.discovery_seconds);
         let most = limits.keys_per_document;
         let provider = Provider::new(key.issuer.clone(), uri, client, most, every);
-        let disk = self.settings.key_cache_dir.as_deref().map(|folder| {
-            DiskCache::new(folder, &key.issuer, &keys_from, limits.document_bytes, most)
-        });
+        let disk = self
+            .settings
+            .key_cache_dir
+            .as_deref()
+            .map(|folder| DiskCache::new(folder, &key.issuer, &keys_from, limits.document_bytes, most));
         let issuer = key.issuer.as_str().into();
         let source = Arc::new(Source::remote(issuer, keys_from, limits.clone(), stop.child_token()));
+        source.allow_timeout(timeout); // Before the task can look at it.
         let health = self.settings.health.clone();
         runtime.spawn(run(Arc::clone(&source), provider, disk, self.checker.clock, health));
         source

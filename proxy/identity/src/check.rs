@@ -11,7 +11,7 @@ use crate::{
     reason::RejectionReason as Reason,
     rule::Rule,
     settings::TokenSettings,
-    source::Wait,
+    source::{State, Wait},
     token::Token,
     trace::Trace,
 };
@@ -83,10 +83,11 @@ impl Checker {
             return Ok(verified);
         }
         let parsed = self.check_claims(rule, token, now, trace)?;
+        // What is asked for below is what this very state lacks.
         let Some(keys) = usable else {
-            return Err(no_keys(rule, attempt, trace));
+            return Err(no_keys(rule, &state, attempt, trace));
         };
-        let print = self.check_signature(rule, &parsed, keys, attempt, trace)?;
+        let print = self.check_signature(rule, &parsed, (&state, keys), attempt, trace)?;
         self.counters.verified.fetch_add(1, Ordering::Relaxed);
         let headers = output::headers(&parsed, &rule.manifest);
         let (not_before, expires) = (parsed.not_before, parsed.expires);
@@ -140,7 +141,7 @@ impl Checker {
         &self,
         rule: &Rule,
         token: &Token<'_>,
-        keys: &KeySet,
+        (state, keys): (&State, &KeySet),
         attempt: Attempt,
         trace: &mut Trace,
     ) -> Result<Fingerprint, Failure> {
@@ -166,7 +167,7 @@ impl Checker {
         if failed.newer_keys_may_help {
             match attempt {
                 Attempt::First => {
-                    let wait = rule.source.ask_for_newer(kid);
+                    let wait = rule.source.ask_for_newer(state, kid);
                     wanted = wait.map(|wait| Wanted { wait, kid: Some(kid.to_owned()) });
                 }
                 Attempt::AfterWait => rule.source.tell(kid, false),
@@ -183,10 +184,9 @@ impl Checker {
     }
 }
 
-fn no_keys(rule: &Rule, attempt: Attempt, trace: &mut Trace) -> Failure {
+fn no_keys(rule: &Rule, state: &State, attempt: Attempt, trace: &mut Trace) -> Failure {
     let source = &rule.source;
     trace.predicate("signature", false, || {
-        let state = source.state();
         let why = state.last_error.as_deref().unwrap_or("none have been fetched yet");
         match state.keys {
             Some(_) => format!("the keys of {} are too old to be used: {why}", source.keys_from),
@@ -199,7 +199,7 @@ fn no_keys(rule: &Rule, attempt: Attempt, trace: &mut Trace) -> Failure {
         _ => Reason::KeysUnavailable,
     };
     let wait = match attempt {
-        Attempt::First => source.ask_for_first(),
+        Attempt::First => source.ask_for_first(state),
         Attempt::AfterWait => None,
     };
     Failure { reason, wanted: wait.map(|wait| Wanted { wait, kid: None }) }

@@ -43,11 +43,7 @@ pub(crate) fn find<'a>(
 
 /// The value of a header (repeated ones joined by a comma), and what follows the prefix in it,
 /// wherever that stands; without the prefix there is no token.
-fn in_header<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-    prefix: &str,
-) -> Option<Cow<'a, [u8]>> {
+fn in_header<'a>(headers: &'a HeaderMap, name: &HeaderName, prefix: &str) -> Option<Cow<'a, [u8]>> {
     let mut values = headers.get_all(name).iter();
     let first = values.next()?.as_bytes();
     let Some(second) = values.next() else {
@@ -73,9 +69,8 @@ fn after_prefix<'a>(value: &'a [u8], prefix: &[u8]) -> Option<&'a [u8]> {
         value.windows(prefix.len()).position(|window| window == prefix)?
     };
     let behind = value.get(at + prefix.len()..)?;
-    let start = behind
-        .iter()
-        .position(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    let start =
+        behind.iter().position(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     Some(start.and_then(|start| behind.get(start..)).unwrap_or(value))
 }
 
@@ -107,10 +102,7 @@ fn order(a: &TokenPlace, b: &TokenPlace) -> Ordering {
         TokenPlace::Cookie(_) => 2,
     };
     kind(a).cmp(&kind(b)).then_with(|| match (a, b) {
-        (
-            TokenPlace::Header { name, prefix },
-            TokenPlace::Header { name: other, prefix: other_prefix },
-        ) => {
+        (TokenPlace::Header { name, prefix }, TokenPlace::Header { name: other, prefix: other_prefix }) => {
             let joined = |name: &HeaderName, prefix: &str| format!("{}{prefix}", name.as_str());
             joined(name, prefix).cmp(&joined(other, other_prefix))
         }

@@ -27,8 +27,7 @@ pub(crate) fn identity(token: Token<'_>, rule: &JwtRule) -> RequestIdentity {
 fn split_on_spaces(claims: &mut Map<String, Value>, name: &str) {
     let Some(claim) = claims.get_mut(name) else { return };
     let Some(text) = claim.as_str() else { return };
-    let words: Vec<Value> =
-        text.split(' ').filter(|word| !word.is_empty()).map(Value::from).collect();
+    let words: Vec<Value> = text.split(' ').filter(|word| !word.is_empty()).map(Value::from).collect();
     if !words.is_empty() {
         *claim = Value::Array(words);
     }
@@ -79,15 +78,13 @@ fn claim_text(value: &Value) -> Option<String> {
         Value::String(text) => Some(text.clone()).filter(|text| !text.is_empty()),
         Value::Bool(truth) => Some(truth.to_string()),
         Value::Number(number) => number.as_f64().map(number_text),
-        Value::Array(_) | Value::Object(_) => {
-            Some(STANDARD.encode(as_doubles(value.clone()).to_string()))
-        }
+        Value::Array(_) | Value::Object(_) => Some(STANDARD.encode(as_doubles(value.clone()).to_string())),
         Value::Null => None,
     }
 }
 
 fn number_text(number: f64) -> String {
-    if number < 0.0 || number >= 18_446_744_073_709_551_616.0 || number.fract() != 0.0 {
+    if !(0.0..18_446_744_073_709_551_616.0).contains(&number) || number.fract() != 0.0 {
         return format!("{number:.6}");
     }
     // Checked above: whole and below 2^64.
@@ -100,9 +97,7 @@ fn number_text(number: f64) -> String {
 fn as_doubles(value: Value) -> Value {
     match value {
         Value::Array(list) => list.into_iter().map(as_doubles).collect(),
-        Value::Object(object) => {
-            object.into_iter().map(|(name, value)| (name, as_doubles(value))).collect()
-        }
+        Value::Object(object) => object.into_iter().map(|(name, value)| (name, as_doubles(value))).collect(),
         Value::Number(number) => Value::Number(as_double(number)),
         other => other,
     }

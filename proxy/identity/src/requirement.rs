@@ -212,9 +212,7 @@ fn outputs(rule: &Rule) -> impl Iterator<Item = &HeaderName> {
 /// Fetch standard, CORS-preflight request; as Envoy's `bypass_cors_preflight`.
 fn is_preflight(request: TokenBearer<'_>) -> bool {
     let has = |name| request.headers.get(name).is_some_and(|value| !value.is_empty());
-    request.method == Method::OPTIONS
-        && has(header::ORIGIN)
-        && has(header::ACCESS_CONTROL_REQUEST_METHOD)
+    request.method == Method::OPTIONS && has(header::ORIGIN) && has(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 fn note(detail: &str) -> (String, String, Option<String>) {

@@ -27,7 +27,6 @@ pub(crate) struct Rule {
 
 impl Rule {
     pub(crate) fn new(manifest: Arc<JwtRule>, source: Arc<Source>) -> Self {
-        source.allow_timeout(manifest.timeout);
         Self {
             id: id(&manifest),
             issuer: Arc::clone(&source.issuer),

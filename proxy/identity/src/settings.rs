@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 /// `identity:` of the settings file: identity providers, key caches, limits.
 /// Times in milliseconds where the name says so, else in seconds; sizes in bytes.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct IdentitySettings {
     /// What an operator says of single providers (private CA, another address).
@@ -20,18 +20,6 @@ pub struct IdentitySettings {
     pub health: HealthSettings,
     /// Limits on tokens.
     pub tokens: TokenSettings,
-}
-
-impl Default for IdentitySettings {
-    fn default() -> Self {
-        Self {
-            providers: Vec::new(),
-            key_cache_dir: None,
-            keys: KeySettings::default(),
-            health: HealthSettings::default(),
-            tokens: TokenSettings::default(),
-        }
-    }
 }
 
 /// What an operator says of one provider.

@@ -32,12 +32,7 @@ impl Trace {
     }
 
     /// Adds a predicate of a rule.
-    pub(crate) fn predicate(
-        &mut self,
-        subject: &str,
-        holds: bool,
-        detail: impl FnOnce() -> String,
-    ) {
+    pub(crate) fn predicate(&mut self, subject: &str, holds: bool, detail: impl FnOnce() -> String) {
         let outcome = if holds { Outcome::Matched } else { Outcome::NotMatched };
         self.step(2, outcome, || (subject.to_owned(), detail(), None));
     }

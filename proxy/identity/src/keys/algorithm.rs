@@ -76,9 +76,7 @@ impl Algorithm {
     }
 
     /// The one algorithm of a curve, its verifier, and the length of a coordinate in bytes.
-    pub(crate) fn of_curve(
-        curve: &str,
-    ) -> Option<(Self, &'static dyn VerificationAlgorithm, usize)> {
+    pub(crate) fn of_curve(curve: &str) -> Option<(Self, &'static dyn VerificationAlgorithm, usize)> {
         Some(match curve {
             "P-256" => (Self::Es256, &ECDSA_P256_SHA256_FIXED as &dyn VerificationAlgorithm, 32),
             "P-384" => (Self::Es384, &ECDSA_P384_SHA384_FIXED, 48),

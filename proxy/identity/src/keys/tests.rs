@@ -42,7 +42,13 @@ fn every_algorithm_verifies_and_no_key_verifies_anothers_token() {
             // The same name for every key: only the signature tells them apart.
             jwk["kid"] = json!(signer.kid);
             let by_key = verify(&set(&[jwk]), &token).is_ok();
-            assert_eq!((by_kid, by_key), (index == other_index, index == other_index), "{} {}", signer.alg, other.alg);
+            assert_eq!(
+                (by_kid, by_key),
+                (index == other_index, index == other_index),
+                "{} {}",
+                signer.alg,
+                other.alg
+            );
         }
         let bare = signer.bare_jwk();
         assert!(verify(&set(&[signer.jwk(), bare]), &token).is_ok());
@@ -58,7 +64,11 @@ fn a_changed_token_does_not_verify() {
         let (signed, signature) = token.rsplit_once('.').unwrap();
         let (header, _) = signed.split_once('.').unwrap();
         let other = b64(claims("https://other").to_string());
-        assert_eq!(reason(&set, &format!("{header}.{other}.{signature}")), Reason::VerificationFails, "{alg}");
+        assert_eq!(
+            reason(&set, &format!("{header}.{other}.{signature}")),
+            Reason::VerificationFails,
+            "{alg}"
+        );
         let zeros = b64(vec![0; signer.signature(b"x").len()]);
         assert_eq!(reason(&set, &format!("{signed}.{zeros}")), Reason::VerificationFails, "{alg}");
     }
@@ -68,7 +78,7 @@ fn a_changed_token_does_not_verify() {
 fn rfc_8725_3_1_the_keys_own_algorithm_is_the_only_one() {
     let signer = Signer::new("k", "RS256");
     let jwk = signer.jwk();
-    let signer = signer.as_alg("PS256");
+    let signer = signer.for_alg("PS256");
     let token = signer.token(&claims(ISSUER));
     assert_eq!(reason(&set(&[jwk]), &token), Reason::NoMatchingKey);
     assert!(verify(&set(&[signer.bare_jwk()]), &token).is_ok());
@@ -93,7 +103,7 @@ fn rfc_8725_2_1_a_public_key_is_never_a_shared_secret() {
     let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
     let token = format!("{signed}.{}", b64(hmac::sign(&key, signed.as_bytes())));
     let oct = json!({"kty": "oct", "kid": "k", "alg": "HS256", "k": b64(secret)});
-    assert_eq!(refused(&[oct.clone()]), JwksError::NoUsableKey);
+    assert_eq!(refused(std::slice::from_ref(&oct)), JwksError::NoUsableKey);
     assert_eq!(reason(&set(&[oct, signer.jwk()]), &token), Reason::NoMatchingKey);
 }
 
@@ -152,7 +162,7 @@ fn keys_that_are_not_for_signatures_are_skipped() {
         json!({"e": b64([1, 0, 2])}),
     ] {
         let jwk = crate::tests::with(signer.jwk(), change.clone());
-        assert_eq!(refused(&[jwk.clone()]), JwksError::NoUsableKey, "{change}");
+        assert_eq!(refused(std::slice::from_ref(&jwk)), JwksError::NoUsableKey, "{change}");
         let mixed = set(&[jwk, signer.jwk()]);
         assert_eq!((mixed.len(), mixed.skipped()), (1, 1), "{change}");
     }
@@ -184,7 +194,7 @@ fn weak_and_malformed_keys_are_skipped() {
         crate::tests::with(ed, json!({"x": b64([1_u8; 33])})),
         json!({}),
     ] {
-        assert_eq!(refused(&[jwk.clone()]), JwksError::NoUsableKey, "{jwk}");
+        assert_eq!(refused(std::slice::from_ref(&jwk)), JwksError::NoUsableKey, "{jwk}");
     }
 }
 

@@ -17,13 +17,8 @@ const METADATA_V6: [Ipv6Addr; 2] = [
 ];
 
 /// Names of metadata services, refused before resolution for a clearer message.
-const METADATA_NAMES: [&str; 5] = [
-    "metadata.google.internal",
-    "metadata.goog",
-    "metadata",
-    "instance-data",
-    "instance-data.ec2.internal",
-];
+const METADATA_NAMES: [&str; 5] =
+    ["metadata.google.internal", "metadata.goog", "metadata", "instance-data", "instance-data.ec2.internal"];
 
 /// Whether a host name is that of a metadata service.
 pub(crate) fn is_refused_name(host: &str) -> bool {
@@ -60,9 +55,8 @@ fn is_refused_v6(address: Ipv6Addr) -> bool {
         (.., 0 | 0x200, 0x5efe) => Some(last),
         _ => None,
     };
-    let embedded = embedded.is_some_and(|(high, low)| {
-        is_refused_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
-    });
+    let embedded = embedded
+        .is_some_and(|(high, low)| is_refused_v4(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low))));
     embedded
         || address.is_unspecified()
         || address.is_multicast()
@@ -78,12 +72,31 @@ mod tests {
     #[test]
     fn cve_2026_41413_refuses_link_local_and_metadata_in_every_form() {
         for text in [
-            "169.254.169.254", "169.254.0.1", "169.254.170.2", "100.100.100.200", "168.63.129.16",
-            "192.0.0.192", "0.0.0.0", "0.1.2.3", "224.0.0.1", "255.255.255.255",
-            "::", "fe80::1", "febf::1", "ff02::1", "fd00:ec2::254", "fd20:ce::254",
-            "::ffff:169.254.169.254", "::169.254.169.254", "::ffff:0:169.254.169.254",
-            "64:ff9b::169.254.169.254", "64:ff9b:1::169.254.169.254", "2002:a9fe:a9fe::1",
-            "fe80::5efe:169.254.169.254", "2001:db8::5efe:169.254.169.254", "::ffff:100.100.100.200",
+            "169.254.169.254",
+            "169.254.0.1",
+            "169.254.170.2",
+            "100.100.100.200",
+            "168.63.129.16",
+            "192.0.0.192",
+            "0.0.0.0",
+            "0.1.2.3",
+            "224.0.0.1",
+            "255.255.255.255",
+            "::",
+            "fe80::1",
+            "febf::1",
+            "ff02::1",
+            "fd00:ec2::254",
+            "fd20:ce::254",
+            "::ffff:169.254.169.254",
+            "::169.254.169.254",
+            "::ffff:0:169.254.169.254",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b:1::169.254.169.254",
+            "2002:a9fe:a9fe::1",
+            "fe80::5efe:169.254.169.254",
+            "2001:db8::5efe:169.254.169.254",
+            "::ffff:100.100.100.200",
             "::ffff:0.0.0.0",
         ] {
             assert!(is_refused(text.parse().unwrap()), "{text}");
@@ -93,8 +106,17 @@ mod tests {
     #[test]
     fn allows_loopback_private_and_public() {
         for text in [
-            "127.0.0.1", "::1", "10.0.0.7", "172.16.0.1", "192.168.1.1", "203.0.113.10",
-            "100.64.0.1", "fd00::1", "2001:db8::1", "::ffff:127.0.0.1", "::ffff:10.0.0.7",
+            "127.0.0.1",
+            "::1",
+            "10.0.0.7",
+            "172.16.0.1",
+            "192.168.1.1",
+            "203.0.113.10",
+            "100.64.0.1",
+            "fd00::1",
+            "2001:db8::1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.7",
         ] {
             assert!(!is_refused(text.parse().unwrap()), "{text}");
         }

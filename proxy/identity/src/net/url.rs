@@ -46,11 +46,12 @@ impl Url {
             return Err(UrlError::User);
         }
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
-        let explicit = authority.as_str().ends_with(':') || authority.port().is_some();
-        let port = match authority.port_u16() {
-            Some(port) if port != 0 => port,
-            None if !explicit => if secure { 443 } else { 80 },
-            _ => return Err(UrlError::Malformed),
+        // The parser takes ports that are none (`:`, `:99999`) for absent.
+        let port = match authority.as_str().strip_prefix(authority.host()) {
+            Some("") if secure => 443,
+            Some("") => 80,
+            Some(rest) => port(rest).ok_or(UrlError::Malformed)?,
+            None => return Err(UrlError::Malformed),
         };
         if host.is_empty() {
             return Err(UrlError::Malformed);
@@ -70,6 +71,10 @@ impl Url {
     pub(crate) fn target(&self) -> &str {
         self.uri.path_and_query().map_or("/", |target| target.as_str())
     }
+}
+
+fn port(text: &str) -> Option<u16> {
+    text.strip_prefix(':')?.parse().ok().filter(|port| *port != 0)
 }
 
 impl fmt::Display for Url {
@@ -96,7 +101,7 @@ mod tests {
         for (text, wrong) in [
             ("file:///etc/passwd", UrlError::Malformed),
             ("gopher://h/x", UrlError::Scheme),
-            ("//h/x", UrlError::Malformed),
+            ("//h/x", UrlError::Scheme),
             ("/x", UrlError::Scheme),
             ("", UrlError::Malformed),
             ("http://u:p@h/", UrlError::User),

@@ -64,8 +64,7 @@ impl HealthMeter {
         let long = now - since >= Duration::from_secs(self.settings.down_after_seconds);
         if long && self.failures >= self.settings.down_after_failures {
             self.health = Health::Down;
-        } else if self.health == Health::Up && self.failures >= self.settings.degraded_after_failures
-        {
+        } else if self.health == Health::Up && self.failures >= self.settings.degraded_after_failures {
             self.health = Health::Degraded;
         }
     }

@@ -28,8 +28,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::{disk::DiskCache, provider::Provider, state::State, task::run};
 use self::gate::{Gate, Pass};
+pub(crate) use self::{disk::DiskCache, provider::Provider, state::State, task::run};
 use crate::{Health, IssuerStatus, counters::SourceCounters, keys::KeySet, settings::KeySettings};
 
 /// The keys of one issuer from one place.
@@ -66,12 +66,7 @@ pub(crate) struct Wait {
 
 impl Source {
     /// Keys that never change: a manifest's own `jwks`, or an offline run's table.
-    pub(crate) fn fixed(
-        issuer: Arc<str>,
-        keys_from: String,
-        keys: Option<KeySet>,
-        health: Health,
-    ) -> Self {
+    pub(crate) fn fixed(issuer: Arc<str>, keys_from: String, keys: Option<KeySet>, health: Health) -> Self {
         let generation = keys.as_ref().map_or(0, KeySet::generation);
         let state = State { keys: keys.map(Arc::new), generation, ..State::empty(health) };
         Self::new(issuer, keys_from, false, KeySettings::default(), state, CancellationToken::new())
@@ -117,7 +112,7 @@ impl Source {
         self.state.load()
     }
 
-    /// A rule with that `timeout` uses this source.
+    /// A rule with that `timeout` uses this source: one fetch may take as long.
     pub(crate) fn allow_timeout(&self, timeout: Duration) {
         let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
         self.timeout_ms.fetch_max(millis, Ordering::Relaxed);
@@ -125,17 +120,21 @@ impl Source {
 
     /// How long one fetch may take.
     fn fetch_timeout(&self) -> Duration {
-        let wanted = self.timeout_ms.load(Ordering::Relaxed).max(1);
+        let wanted = self.timeout_ms.load(Ordering::Relaxed);
         Duration::from_millis(wanted.min(self.settings.fetch_timeout_max_ms))
     }
 
-    /// There are no keys: what to wait for, if anything. The first attempt, or the one under way;
-    /// else one is asked for, but not before the shortest pause after a failure has gone by.
-    pub(crate) fn ask_for_first(&self) -> Option<Wait> {
+    /// There are no keys in the state that was `seen`: what to wait for, if anything. The first
+    /// attempt, or the one under way; else one is asked for, but not before the shortest pause
+    /// after a failure has gone by.
+    pub(crate) fn ask_for_first(&self, seen: &State) -> Option<Wait> {
         if !self.remote {
             return None;
         }
         let finished = self.state().finished;
+        if finished > seen.finished {
+            return Some(Wait { attempt: finished });
+        }
         let started = self.started.load(Ordering::Acquire);
         if finished == 0 || started > finished {
             return Some(Wait { attempt: finished + 1 });
@@ -148,13 +147,18 @@ impl Source {
         Some(Wait { attempt: finished + 1 })
     }
 
-    /// A `kid` is unknown (or there is none and no key fits): whether to wait for newer keys.
-    pub(crate) fn ask_for_newer(&self, kid: &str) -> Option<Wait> {
+    /// A `kid` is unknown in the state that was `seen` (or there is none and no key fits): whether
+    /// to wait for newer keys.
+    pub(crate) fn ask_for_newer(&self, seen: &State, kid: &str) -> Option<Wait> {
         if !self.remote {
             return None;
         }
         let started = self.started.load(Ordering::Acquire);
         let finished = self.state().finished;
+        // They have come between the look and now: look again.
+        if finished > seen.finished {
+            return Some(Wait { attempt: finished });
+        }
         match self.gate.pass(kid, started, finished, Instant::now()) {
             Pass::Ask(attempt) => {
                 self.counters.kid_refetches.fetch_add(1, Ordering::Relaxed);

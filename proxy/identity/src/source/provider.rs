@@ -125,14 +125,12 @@ impl Provider {
         let Answer::Document(document) = answer.map_err(FetchError::DiscoveryGet)? else {
             return Err(FetchError::DiscoveryGet(GetError::UnaskedNotModified));
         };
-        let document =
-            object(&document.body, DISCOVERY_LIMITS).map_err(|_| FetchError::DiscoveryJson)?;
+        let document = object(&document.body, DISCOVERY_LIMITS).map_err(|_| FetchError::DiscoveryJson)?;
         if document.get("issuer").and_then(Value::as_str) != Some(self.issuer.as_str()) {
             return Err(FetchError::DiscoveryIssuer);
         }
         let uri = document.get("jwks_uri").and_then(Value::as_str);
-        let url = Url::parse(uri.ok_or(FetchError::DiscoveryNoKeys)?)
-            .map_err(FetchError::DiscoveredUrl)?;
+        let url = Url::parse(uri.ok_or(FetchError::DiscoveryNoKeys)?).map_err(FetchError::DiscoveredUrl)?;
         if address.secure && !url.secure {
             return Err(FetchError::Downgrade);
         }

@@ -1,1 +1,172 @@
-//! Later.
+//! Verified tokens: no second signature check, and none of it outlives its reasons.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use policy::istio::{JwtRule, KeySource};
+use serde_json::json;
+
+use super::{ISSUER, NOW, bearer, claims, offline, rule, signer::Signer, with};
+use crate::{
+    Authenticator, Clock, IdentitySettings, RejectionReason as Reason,
+    cache::{TokenCache, Verified},
+    keys::KeySet,
+    settings::TokenSettings,
+    source::State,
+};
+
+fn rules() -> [Arc<JwtRule>; 1] {
+    [Arc::new(rule(ISSUER, KeySource::Discovery))]
+}
+
+#[tokio::test]
+async fn the_second_request_costs_no_signature_check() {
+    let signer = Signer::new("k", "RS256");
+    let authenticator = offline(&[(ISSUER, &signer)]);
+    let ask = bearer(&signer.token(&claims(ISSUER)));
+    let (rules, equal) = (rules(), rules());
+    let first = ask.of(&authenticator, &rules).await.unwrap().identity.unwrap();
+    for rules in [&rules, &equal] {
+        let again = ask.of(&authenticator, rules).await.unwrap().identity.unwrap();
+        assert!(Arc::ptr_eq(&first, &again), "equal rules of a reloaded manifest share it");
+    }
+    let counters = authenticator.counters();
+    assert_eq!((counters.tokens_verified, counters.cache_hits), (1, 2));
+}
+
+#[tokio::test]
+async fn a_token_that_differs_in_one_character_is_not_found() {
+    let signer = Signer::new("k", "ES256");
+    let authenticator = offline(&[(ISSUER, &signer)]);
+    let token = signer.token(&claims(ISSUER));
+    assert!(bearer(&token).of(&authenticator, &rules()).await.is_ok());
+    for at in 0..token.len() {
+        let mut other = token.clone().into_bytes();
+        other[at] = if other[at] == b'A' { b'B' } else { b'A' };
+        let other = String::from_utf8(other).unwrap();
+        assert!(bearer(&other).of(&authenticator, &rules()).await.is_err(), "{at}");
+    }
+}
+
+#[tokio::test]
+async fn rejections_are_counted_by_reason() {
+    let signer = Signer::new("k", "ES256");
+    let authenticator = offline(&[(ISSUER, &signer)]);
+    for _ in 0..3 {
+        let rejection = bearer("garbage").of(&authenticator, &rules()).await.unwrap_err();
+        assert_eq!(rejection.reason, Reason::BadFormat);
+        assert_eq!(rejection.origin.as_deref(), Some("RequestAuthentication ns/jwt"));
+    }
+    let _ = super::ask().of(&authenticator, &rules()).await;
+    let counters = authenticator.counters();
+    let count = |name| counters.rejections.iter().find(|(reason, _)| *reason == name).unwrap().1;
+    assert_eq!((count("bad_format"), count("expired")), (3, 0));
+    assert_eq!(counters.requests_without_token, 1);
+}
+
+fn state(signers: &[&Signer]) -> State {
+    let keys = KeySet::parse(super::signer::jwks(signers).as_bytes(), 8).unwrap();
+    let mut state = State::empty(crate::Health::Up);
+    state.take(keys, NOW);
+    state
+}
+
+fn verified(signer: &Signer, state: &State, exp: Option<u64>) -> Arc<Verified> {
+    let text = signer.token(&json!({}));
+    let token = crate::token::Token::parse(text.as_bytes(), &TokenSettings::default()).unwrap();
+    let key = state.keys.as_ref().unwrap().verify(&token).unwrap();
+    Arc::new(Verified {
+        identity: Arc::new(crate::output::identity(token, &rule("", KeySource::Discovery))),
+        headers: Vec::new(),
+        not_before: None,
+        expires: exp,
+        key,
+        generation: state.generation.into(),
+        token_bytes: text.len(),
+    })
+}
+
+#[test]
+fn an_entry_ends_with_its_token() {
+    let signer = Signer::new("k", "ES256");
+    let state = state(&[&signer]);
+    let cache = TokenCache::new(&TokenSettings::default());
+    let exp = u64::try_from(NOW).unwrap();
+    cache.put([1; 32], &verified(&signer, &state, Some(exp)));
+    assert!(cache.get(&[1; 32], &state, NOW + 60).is_some());
+    assert!(cache.get(&[2; 32], &state, NOW).is_none());
+    assert!(cache.get(&[1; 32], &state, NOW + 61).is_none());
+    assert!(cache.get(&[1; 32], &state, NOW).is_none(), "it is gone for good");
+}
+
+#[test]
+fn an_entry_ends_with_its_key_and_outlives_others() {
+    let (old, new, third) =
+        (Signer::new("old", "ES256"), Signer::new("new", "ES256"), Signer::new("3", "ES256"));
+    let before = state(&[&old]);
+    let cache = TokenCache::new(&TokenSettings::default());
+    cache.put([1; 32], &verified(&old, &before, None));
+    assert!(cache.get(&[1; 32], &state(&[&new, &old]), NOW).is_some(), "the key is still there");
+    assert!(cache.get(&[1; 32], &state(&[&old, &third]), NOW).is_some());
+    assert!(cache.get(&[1; 32], &state(&[&new]), NOW).is_none(), "the key is revoked");
+    assert!(cache.get(&[1; 32], &before, NOW).is_none());
+    // The same kid with another key is another key.
+    cache.put([2; 32], &verified(&old, &before, None));
+    assert!(cache.get(&[2; 32], &state(&[&Signer::new("old", "ES256")]), NOW).is_none());
+}
+
+#[test]
+fn the_cache_is_bounded_and_long_tokens_count_more() {
+    let signer = Signer::new("k", "ES256");
+    let state = state(&[&signer]);
+    let settings = TokenSettings { cache_entries: 10, ..TokenSettings::default() };
+    let cache = TokenCache::new(&settings);
+    let one = verified(&signer, &state, None);
+    for n in 0..200_u8 {
+        cache.put([n; 32], &one);
+    }
+    let held = || (0..200_u8).filter(|n| cache.get(&[*n; 32], &state, NOW).is_some()).count();
+    // Bounds are enforced in passing, not at once.
+    let until = Instant::now() + Duration::from_secs(5);
+    while held() > 10 && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(held() <= 10, "{}", held());
+    let none = TokenCache::new(&TokenSettings { cache_entries: 0, ..settings });
+    none.put([1; 32], &one);
+    assert!(none.get(&[1; 32], &state, NOW).is_none());
+}
+
+/// Not a benchmark: a guard against a cache that is slower than what it saves.
+#[tokio::test]
+async fn a_cached_token_is_cheaper_than_a_verified_one() {
+    let signer = Signer::new("k", "RS256");
+    let authenticator = offline(&[(ISSUER, &signer)]);
+    let rules = rules();
+    let filler = json!({"realm_access": {"roles": vec!["role-of-some-length"; 30]}});
+    let asks: Vec<_> = (0..50)
+        .map(|n| bearer(&signer.token(&with(with(claims(ISSUER), filler.clone()), json!({"n": n})))))
+        .collect();
+    let times = Mutex::new(Vec::new());
+    for _ in 0..2 {
+        let start = Instant::now();
+        for ask in &asks {
+            ask.of(&authenticator, &rules).await.unwrap();
+        }
+        times.lock().unwrap().push(start.elapsed());
+    }
+    let times = times.into_inner().unwrap();
+    assert!(times[1] * 2 < times[0], "verified {:?}, cached {:?}", times[0], times[1]);
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let new =
+        |settings| Authenticator::new(settings, Clock::System, tokio_util::sync::CancellationToken::new());
+    assert!(new(IdentitySettings::default()).is_err(), "no runtime");
+    let mut settings = IdentitySettings::default();
+    settings.keys.refresh_seconds = 0;
+    assert_eq!(new(settings).err().unwrap().to_string(), "identity.keys.refreshSeconds must be at least 1");
+}

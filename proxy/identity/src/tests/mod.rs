@@ -100,8 +100,7 @@ impl Ask {
         rules: &[Arc<JwtRule>],
     ) -> (Result<Authenticated, Rejection>, Vec<String>) {
         let (method, headers, target) = (&self.method, &self.headers, &self.target);
-        let (result, steps) =
-            authenticator.explain(rules, TokenBearer { method, headers, target }).await;
+        let (result, steps) = authenticator.explain(rules, TokenBearer { method, headers, target }).await;
         (result, steps.iter().map(ToString::to_string).collect())
     }
 }

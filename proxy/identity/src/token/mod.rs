@@ -77,8 +77,7 @@ impl<'a> Token<'a> {
         text_claim(&claims, "iss", Reason::IssNotString)?;
         text_claim(&claims, "sub", Reason::SubNotString)?;
         number_claim(&claims, "iat", Reason::IatNotInteger, Reason::IatOutOfRange)?;
-        let not_before =
-            number_claim(&claims, "nbf", Reason::NbfNotInteger, Reason::NbfOutOfRange)?;
+        let not_before = number_claim(&claims, "nbf", Reason::NbfNotInteger, Reason::NbfOutOfRange)?;
         let expires = number_claim(&claims, "exp", Reason::ExpNotInteger, Reason::ExpOutOfRange)?;
         text_claim(&claims, "jti", Reason::JtiNotString)?;
         let audiences = audiences(&claims)?;
@@ -142,17 +141,12 @@ pub(crate) fn is_expired(expires: u64, now: u64, skew: u64) -> bool {
 /// An audience without `http://` or `https://` before and one slash behind, as Envoy compares
 /// them (source/common/jwt/check_audience.cc).
 pub(crate) fn plain_audience(audience: &str) -> &str {
-    let bare = audience
-        .strip_prefix("http://")
-        .or_else(|| audience.strip_prefix("https://"))
-        .unwrap_or(audience);
+    let bare =
+        audience.strip_prefix("http://").or_else(|| audience.strip_prefix("https://")).unwrap_or(audience);
     bare.strip_suffix('/').unwrap_or(bare)
 }
 
-fn parse_header(
-    encoded: &str,
-    limits: &TokenSettings,
-) -> Result<(Algorithm, Option<String>), Reason> {
+fn parse_header(encoded: &str, limits: &TokenSettings) -> Result<(Algorithm, Option<String>), Reason> {
     if encoded.len() > limits.header_bytes {
         return Err(Reason::TooLarge);
     }
@@ -213,10 +207,9 @@ fn audiences(claims: &Map<String, Value>) -> Result<Vec<String>, Reason> {
     match claims.get("aud") {
         None => Ok(Vec::new()),
         Some(Value::String(one)) => Ok(vec![one.clone()]),
-        Some(Value::Array(list)) => list
-            .iter()
-            .map(|value| value.as_str().map(str::to_owned).ok_or(Reason::AudNotString))
-            .collect(),
+        Some(Value::Array(list)) => {
+            list.iter().map(|value| value.as_str().map(str::to_owned).ok_or(Reason::AudNotString)).collect()
+        }
         Some(_) => Err(Reason::AudNotString),
     }
 }

@@ -29,7 +29,10 @@ fn every_text_is_envoys_to_the_byte() {
         (Reason::Missing, "Jwt is missing"),
         (Reason::NotYetValid, "Jwt not yet valid"),
         (Reason::Expired, "Jwt is expired"),
-        (Reason::BadFormat, "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections"),
+        (
+            Reason::BadFormat,
+            "Jwt is not in the form of Header.Payload.Signature with two dots and 3 sections",
+        ),
         (Reason::HeaderBadBase64, "Jwt header is an invalid Base64url encoded"),
         (Reason::HeaderBadJson, "Jwt header is an invalid JSON"),
         (Reason::HeaderBadAlg, "Jwt header [alg] field is required and must be a string"),
@@ -62,7 +65,12 @@ fn every_text_is_envoys_to_the_byte() {
     assert_eq!(texts.len(), Reason::ALL.len());
     for ((reason, text), listed) in texts.iter().zip(Reason::ALL) {
         assert_eq!((reason, reason.to_string().as_str()), (listed, *text));
-        assert!(reason.name().bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit()));
+        assert!(
+            reason
+                .name()
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_' || byte.is_ascii_digit())
+        );
     }
     let audience: Vec<_> = Reason::ALL.iter().filter(|reason| reason.is_audience()).collect();
     assert_eq!(audience, [&Reason::AudienceNotAllowed]);
