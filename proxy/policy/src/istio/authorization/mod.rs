@@ -156,7 +156,7 @@ impl Authorization {
         }
     }
 
-    /// Decides: the hot path. Nothing is allocated unless an AUDIT rule matches.
+    /// Decides: the hot path. Nothing is allocated unless an AUDIT policy is there.
     #[must_use]
     pub fn decide(&self, question: &Question<'_>) -> Decision {
         self.run(question, &mut Silent)
