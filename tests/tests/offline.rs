@@ -59,7 +59,7 @@ fn a_case_turned_wrong_fails_with_exit_1_and_shows_both_sides() {
 fn a_broken_file_exits_2_naming_line_and_field() {
     let folder = tempfile::tempdir().unwrap();
     for (from, to, wanted) in [
-        ("status: 200", "stauts: 200", ["case.yaml:14:", "cases[0].expect.stauts"]),
+        ("status: 200", "stauts: 200", ["case.yaml:15:", "cases[0].expect.stauts"]),
         ("methods: [GET]", "method: [GET]", ["spec.rules[0].to[0].operation.method", "operation"]),
         ("kind: PolicyTest", "kind: PolicyTset", ["case.yaml", "kind"]),
     ] {

@@ -8,16 +8,16 @@ use crate::policy_test::format::PolicyTest;
 const MANIFESTS: &str = "
   apiVersion: v1
   kind: Namespace
-  metadata: {name: n, labels: {istio-injection: enabled}}
+  metadata: {name: ns, labels: {istio-injection: enabled}}
   ---
   apiVersion: security.istio.io/v1
   kind: RequestAuthentication
-  metadata: {name: jwt, namespace: n}
+  metadata: {name: jwt, namespace: ns}
   spec: {jwtRules: [{issuer: \"https://idp.example\", jwksUri: \"https://idp.example/keys\"}]}
   ---
   apiVersion: security.istio.io/v1
   kind: AuthorizationPolicy
-  metadata: {name: readers, namespace: n}
+  metadata: {name: readers, namespace: ns}
   spec:
     rules:
     - to: [{operation: {methods: [GET]}}]
@@ -27,7 +27,7 @@ const MANIFESTS: &str = "
 fn ask(case: &str) -> CaseReport {
     let text = format!(
         "apiVersion: {API_VERSION}\nkind: {KIND}\ninline: |{MANIFESTS}\
-         workloads: [{{name: n/app}}, {{name: n/client}}]\ncases:\n- name: c\n  to: n/app\n{case}"
+         workloads: [{{name: ns/app}}, {{name: ns/client}}]\ncases:\n- name: c\n  to: ns/app\n{case}"
     );
     let test: PolicyTest = policy::manifest::from_str("t.yaml", &text).unwrap();
     let world = World::build(&test, Path::new("t.yaml"), &[]).unwrap();
@@ -40,7 +40,7 @@ const READER: &str = "claims: {iss: \"https://idp.example\", sub: a, roles: [rea
 fn a_valid_token_with_the_role_passes_and_is_taken_away() {
     let report = ask(&format!("  request: {{path: /x, {READER}}}\n"));
     assert_eq!((report.verdict, report.status), (Verdict::Allow, Some(200)), "{report:?}");
-    assert_eq!(report.rule.as_deref(), Some("ns[n]-policy[readers]-rule[0]"));
+    assert_eq!(report.rule.as_deref(), Some("ns[ns]-policy[readers]-rule[0]"));
     assert!(!report.forwarded.unwrap().headers.contains_key("authorization"));
 }
 
@@ -71,8 +71,8 @@ fn the_explanation_names_what_was_seen() {
 #[test]
 fn a_misspelt_kind_of_token_is_an_error() {
     let text = format!(
-        "apiVersion: {API_VERSION}\nkind: {KIND}\nworkloads: [{{name: n/app}}]\n\
-         cases: [{{name: c, to: n/app, request: {{token: expird}}}}]\n"
+        "apiVersion: {API_VERSION}\nkind: {KIND}\nworkloads: [{{name: ns/app}}]\n\
+         cases: [{{name: c, to: ns/app, request: {{token: expird}}}}]\n"
     );
     let test: PolicyTest = policy::manifest::from_str("t.yaml", &text).unwrap();
     let world = World::build(&test, Path::new("t.yaml"), &[]).unwrap();
