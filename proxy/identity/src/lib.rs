@@ -26,16 +26,18 @@ mod requirement;
 mod rule;
 pub mod settings;
 mod source;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod token;
 mod trace;
 
-pub use authenticator::{Authenticator, OfflineIssuer, SetupError};
+pub use authenticator::{Authenticator, SetupError};
 pub use clock::Clock;
 pub use counters::{CountersSnapshot, FetchCounters};
 pub use reason::RejectionReason;
 pub use settings::{IdentitySettings, ProviderSettings};
+pub use sources::OfflineIssuer;
 
 /// The part of a request in which tokens stand.
 #[derive(Debug, Clone, Copy)]

@@ -245,3 +245,19 @@ fn keys_survive_the_way_to_disk_and_their_order_does_not_matter() {
         assert!(verify(&again, &signer.token(&claims(ISSUER))).is_ok(), "{}", signer.alg);
     }
 }
+
+#[test]
+fn rfc_8725_3_10_keys_and_addresses_in_the_token_are_not_believed() {
+    let (own, attacker) = (Signer::new("k", "RS256"), Signer::new("evil", "RS256"));
+    let set = set(&[own.jwk()]);
+    let claims = claims(ISSUER).to_string();
+    for kid in ["k", "", "../../../../dev/null", "' OR 1=1 --", "http://evil/jwks", "evil"] {
+        let header = json!({
+            "alg": "RS256", "kid": kid, "jwk": attacker.jwk(), "jku": "http://evil/jwks",
+            "x5u": "http://evil/x5c", "x5c": ["MIIB"], "typ": "JWT",
+        });
+        assert!(verify(&set, &attacker.sign(&header, &claims)).is_err(), "{kid}");
+        let own_token = own.sign(&header, &claims);
+        assert_eq!(verify(&set, &own_token).is_ok(), kid == "k" || kid.is_empty(), "{kid}");
+    }
+}
