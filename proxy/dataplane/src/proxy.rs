@@ -1,6 +1,6 @@
 //! The proxy as a whole: accepts on its listeners, serves, and drains.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use observe::Record;
 use tokio::net::TcpStream;
@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Engine, Limits,
-    accept::{Bound, Connection, ConnectionFacts},
+    accept::{Bound, Connection, ConnectionFacts, Place},
     forward::Forwarder,
     record::{self, Recorder},
     secure,
@@ -60,11 +60,7 @@ impl<D: Decide> Proxy<D> {
             accepting.spawn(accept(Arc::clone(&house), listener, stop.clone()));
         }
         accepting.close();
-        let keep_house = async {
-            housekeeping.await;
-            std::future::pending::<()>().await;
-        };
-        let serve_and_drain = async {
+        let served = async {
             stop.cancelled().await;
             let began = tokio::time::Instant::now();
             let connections = house.gauges.connections();
@@ -75,8 +71,8 @@ impl<D: Decide> Proxy<D> {
             DrainReport { connections, cut, took: began.elapsed() }
         };
         tokio::select! {
-            report = serve_and_drain => report,
-            () = keep_house => DrainReport { connections: 0, cut: 0, took: Duration::ZERO },
+            report = served => report,
+            never = housekeeping => match never {},
         }
     }
 }
@@ -99,10 +95,10 @@ async fn drain<D>(house: &House<D>) -> usize {
 fn keep_house<D: Decide>(
     house: Arc<House<D>>,
     listeners: &[Bound],
-) -> impl Future<Output = ()> + use<D> {
-    let tls: Vec<_> = listeners.iter().filter_map(|listener| listener.tls.clone()).collect();
+) -> impl Future<Output = Infallible> + use<D> {
+    let tls: Vec<_> = listeners.iter().filter_map(|listener| listener.tls().cloned()).collect();
     let certificates = async move {
-        while !tls.is_empty() {
+        loop {
             tokio::time::sleep(secure::LOOK_EVERY).await;
             let tls = tls.clone();
             let look = move || tls.iter().for_each(|tls| tls.look());
@@ -116,58 +112,51 @@ fn keep_house<D: Decide>(
         }
     };
     async move {
-        tokio::join!(certificates, upstreams);
+        tokio::select! {
+            never = certificates => never,
+            never = upstreams => never,
+        }
     }
 }
 
 async fn accept<D: Decide>(house: Arc<House<D>>, listener: Bound, stop: CancellationToken) {
-    let listener = Arc::new(listener);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
-        take(&house, &listener, accepted);
+        take(&house, &listener.place, accepted);
     }
     while let Some(accepted) = listener.accept_rest().await {
-        take(&house, &listener, accepted);
+        take(&house, &listener.place, accepted);
     }
 }
 
-fn take<D: Decide>(
-    house: &Arc<House<D>>,
-    listener: &Arc<Bound>,
-    (socket, peer): (TcpStream, SocketAddr),
-) {
+fn take<D: Decide>(house: &Arc<House<D>>, place: &Arc<Place>, (socket, peer): (TcpStream, SocketAddr)) {
     let Some(permit) = house.gauges.connection(&house.limits) else {
-        refuse_connection(house, listener, peer);
+        refuse_connection(house, place, peer);
         return;
     };
-    let (house, listener) = (Arc::clone(house), Arc::clone(listener));
+    let (house, place) = (Arc::clone(house), Arc::clone(place));
     house.tasks.clone().spawn(async move {
-        connection(house, &listener, socket, peer).await;
+        connection(house, &place, socket, peer).await;
         drop(permit);
     });
 }
 
 /// A connection: secured, admitted, served.
-async fn connection<D: Decide>(
-    house: Arc<House<D>>,
-    listener: &Bound,
-    socket: TcpStream,
-    peer: SocketAddr,
-) {
-    let local = socket.local_addr().unwrap_or(listener.local_addr());
+async fn connection<D: Decide>(house: Arc<House<D>>, place: &Place, socket: TcpStream, peer: SocketAddr) {
+    let local = socket.local_addr().unwrap_or(place.local);
     let mut facts = ConnectionFacts {
         peer,
         local,
         identity: None,
         mutual_tls: false,
-        tls: listener.tls.is_some(),
+        tls: place.tls.is_some(),
         sni: None,
-        entry: listener.entry.clone(),
+        entry: place.entry.clone(),
     };
-    let Some(tls) = &listener.tls else {
+    let Some(tls) = &place.tls else {
         if let Some(connection) = admit(&house, facts) {
             serve(house, connection, socket, None).await;
         }
@@ -197,7 +186,7 @@ fn admit<D: Decide>(house: &House<D>, facts: ConnectionFacts) -> Option<Connecti
 }
 
 /// Too many connections: this one is closed at once, and told.
-fn refuse_connection<D>(house: &House<D>, listener: &Bound, peer: SocketAddr) {
+fn refuse_connection<D>(house: &House<D>, place: &Place, peer: SocketAddr) {
     let record = Record {
         source: observe::record::Party { address: Some(peer), ..Default::default() },
         flags: "UO",
@@ -207,6 +196,6 @@ fn refuse_connection<D>(house: &House<D>, listener: &Bound, peer: SocketAddr) {
         http_version: "",
         ..Default::default()
     };
-    tracing::debug!(listener = listener.name, "too many connections");
+    tracing::debug!(listener = place.name, "too many connections");
     house.recorder.record(record);
 }

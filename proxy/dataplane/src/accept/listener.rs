@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -54,11 +55,18 @@ pub enum ListenError {
 /// A listener that has its socket.
 #[derive(Debug)]
 pub struct Bound {
+    pub(crate) place: Arc<Place>,
+    socket: TcpListener,
+}
+
+/// What connections need to know of their listener. Apart from the socket, which must close before
+/// they do.
+#[derive(Debug)]
+pub(crate) struct Place {
     pub(crate) name: String,
     pub(crate) entry: Entry,
     pub(crate) tls: Option<Arc<Tls>>,
-    socket: TcpListener,
-    local: SocketAddr,
+    pub(crate) local: SocketAddr,
 }
 
 impl Listener {
@@ -77,7 +85,7 @@ impl Listener {
             Ok((socket, local))
         });
         match opened {
-            Ok((socket, local)) => Ok(Bound { name, entry, tls, socket, local }),
+            Ok((socket, local)) => Ok(Bound { place: Arc::new(Place { name, entry, tls, local }), socket }),
             Err(source) => Err(ListenError::Bind { name, address, source }),
         }
     }
@@ -96,19 +104,19 @@ impl Bound {
     /// Where it really listens.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.place.local
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.place.name
     }
 
     /// Its certificate, for status and reloads.
     #[must_use]
     pub fn tls(&self) -> Option<&Arc<Tls>> {
-        self.tls.as_ref()
+        self.place.tls.as_ref()
     }
 
     /// The next connection.
@@ -121,7 +129,7 @@ impl Bound {
                 },
                 Err(error) if is_of_connection(&error) => {}
                 Err(error) => {
-                    tracing::warn!(listener = self.name, %error, "cannot accept connections");
+                    tracing::warn!(listener = self.place.name, %error, "cannot accept connections");
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
@@ -130,7 +138,9 @@ impl Bound {
 
     /// What is left in the kernel's queue; `None` when it is empty.
     pub(crate) async fn accept_rest(&self) -> Option<(TcpStream, SocketAddr)> {
-        tokio::time::timeout(BACKLOG_GRACE, self.accept()).await.ok()
+        let accepted = tokio::time::timeout(BACKLOG_GRACE, self.accept()).await.ok();
+        // Once more without waiting: what came in while the timer fired is not to be reset.
+        accepted.or_else(|| self.accept().now_or_never())
     }
 }
 

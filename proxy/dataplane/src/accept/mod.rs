@@ -7,6 +7,7 @@ use std::{net::SocketAddr, sync::Arc};
 use mesh::routing::GatewayKey;
 use policy::{SpiffeId, WorkloadName};
 
+pub(crate) use listener::Place;
 pub use listener::{Bound, ListenError, Listener};
 
 /// A connection, and everything known of it before its first request. Immutable.

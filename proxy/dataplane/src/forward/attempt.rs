@@ -7,8 +7,9 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::Instant;
 
 use super::{
-    Answered, Clocks, Lease, check,
+    Answered, Clocks, Lease,
     body::UpstreamRequestBody,
+    check,
     pool::{Http1, Pool, Reused},
     request::Outbound,
 };

@@ -65,9 +65,7 @@ impl Lease {
     pub(crate) fn poll_deadline(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
         match &mut self.0 {
             Hold::Driven(connection, _) => poll_deadline(&mut connection.sleep, deadline, cx),
-            Hold::Spawned { sleep, .. } | Hold::Stream { sleep, .. } => {
-                poll_deadline(sleep, deadline, cx)
-            }
+            Hold::Spawned { sleep, .. } | Hold::Stream { sleep, .. } => poll_deadline(sleep, deadline, cx),
             Hold::Ended => Poll::Ready(()),
         }
     }

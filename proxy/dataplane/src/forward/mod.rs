@@ -189,9 +189,9 @@ fn check(response: &Response<Incoming>, upgrade: Option<&str>) -> Result<(), Ups
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         let offered = headers.get(http::header::UPGRADE).map(http::HeaderValue::as_bytes);
-        let agreed = upgrade.zip(offered).is_some_and(|(asked, offered)| {
-            asked.as_bytes().eq_ignore_ascii_case(offered)
-        });
+        let agreed = upgrade
+            .zip(offered)
+            .is_some_and(|(asked, offered)| asked.as_bytes().eq_ignore_ascii_case(offered));
         return if agreed { Ok(()) } else { Err(UpstreamFault::Protocol) };
     }
     if response.status().is_informational() {

@@ -192,8 +192,7 @@ impl Pool {
     fn shared_now(&self) -> Result<Option<Http2>, UpstreamFault> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
         shared.retain(|one| !one.sender.is_closed());
-        let free =
-            |one: &&Http2| one.active.load(Ordering::Relaxed) <= STREAMS_PER_CONNECTION;
+        let free = |one: &&Http2| one.active.load(Ordering::Relaxed) <= STREAMS_PER_CONNECTION;
         match shared.iter().find(free) {
             Some(found) => Ok(Some(found.share())),
             None if shared.len() >= self.limits.idle_upstreams.max(1) => Err(UpstreamFault::Overflow),

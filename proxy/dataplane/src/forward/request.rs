@@ -22,12 +22,8 @@ pub(super) struct Outbound {
 
 impl Outbound {
     /// Takes what is to be sent out of a permitted request.
-    pub(super) fn new(
-        permitted: &mut Permitted,
-        body: Option<ClientBody>,
-    ) -> Result<Self, Refusal> {
-        let version =
-            if permitted.upstream_http2() { Version::HTTP_2 } else { Version::HTTP_11 };
+    pub(super) fn new(permitted: &mut Permitted, body: Option<ClientBody>) -> Result<Self, Refusal> {
+        let version = if speaks_http2(permitted) { Version::HTTP_2 } else { Version::HTTP_11 };
         let mut headers = std::mem::take(&mut permitted.headers);
         let upgrade = permitted.upgrade.take();
         let uri = if version == Version::HTTP_2 {
@@ -38,9 +34,8 @@ impl Outbound {
             Uri::from(path(permitted)?)
         };
         let has_body = body.is_some();
-        let body = body.map_or(UpstreamRequestBody::Empty, |body| {
-            UpstreamRequestBody::Client(Box::new(body))
-        });
+        let body =
+            body.map_or(UpstreamRequestBody::Empty, |body| UpstreamRequestBody::Client(Box::new(body)));
         let mut request = Request::new(body);
         *request.method_mut() = permitted.method.clone();
         *request.uri_mut() = uri;
@@ -97,6 +92,21 @@ impl Outbound {
     }
 }
 
+/// Whether the upstream is spoken to in HTTP/2 (by prior knowledge): gRPC knows nothing else, and a
+/// port may say so by its name (Istio's protocol selection: `http2`, `grpc`, with any suffix; `h2c`
+/// as Kubernetes' `appProtocol` has it).
+fn speaks_http2(permitted: &Permitted) -> bool {
+    let named = |name: &str| {
+        let protocol = name.split('-').next().unwrap_or(name);
+        matches!(protocol, "http2" | "grpc" | "h2c")
+    };
+    permitted.upstream_http2()
+        || permitted.workload.as_ref().is_some_and(|workload| {
+            let mut ports = workload.ports.iter();
+            ports.any(|(name, port)| named(name) && workload.upstream(*port) == permitted.upstream)
+        })
+}
+
 /// The target was judged as it is; a target that cannot be written is a bug of ours.
 fn path(permitted: &Permitted) -> Result<PathAndQuery, Refusal> {
     PathAndQuery::try_from(permitted.target.as_str())
@@ -112,11 +122,7 @@ fn absolute(permitted: &Permitted) -> Result<Uri, Refusal> {
 }
 
 /// Our own hop-by-hop headers for HTTP/1.1.
-fn hops(
-    headers: &mut HeaderMap,
-    upgrade: Option<&str>,
-    body: Option<&ClientBody>,
-) -> Result<(), Refusal> {
+fn hops(headers: &mut HeaderMap, upgrade: Option<&str>, body: Option<&ClientBody>) -> Result<(), Refusal> {
     match upgrade {
         Some(protocol) => {
             let value = HeaderValue::from_str(protocol)

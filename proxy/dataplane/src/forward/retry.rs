@@ -24,11 +24,7 @@ pub(super) enum Retry {
     Backoff,
 }
 
-pub(super) fn after_failure(
-    failure: &Failure,
-    policy: Option<&RetryPolicy>,
-    made: u32,
-) -> Option<Retry> {
+pub(super) fn after_failure(failure: &Failure, policy: Option<&RetryPolicy>, made: u32) -> Option<Retry> {
     if failure.stale {
         return Some(Retry::Replace);
     }
@@ -36,9 +32,7 @@ pub(super) fn after_failure(
     let on = &policy.on;
     let any_reset = on.reset || on.gateway_error || on.server_error;
     let wanted = match failure.fault {
-        UpstreamFault::ConnectFailed | UpstreamFault::ConnectTimeout => {
-            any_reset || on.connect_failure
-        }
+        UpstreamFault::ConnectFailed | UpstreamFault::ConnectTimeout => any_reset || on.connect_failure,
         UpstreamFault::ClosedBeforeHead if failure.refused => any_reset || on.connect_failure,
         UpstreamFault::ClosedBeforeHead | UpstreamFault::Protocol | UpstreamFault::Timeout => any_reset,
         // More of what is too much already.
@@ -47,11 +41,7 @@ pub(super) fn after_failure(
     wanted.then_some(Retry::Backoff)
 }
 
-pub(super) fn after_response(
-    answered: &Answered,
-    policy: Option<&RetryPolicy>,
-    made: u32,
-) -> Option<Retry> {
+pub(super) fn after_response(answered: &Answered, policy: Option<&RetryPolicy>, made: u32) -> Option<Retry> {
     let policy = policy.filter(|policy| made < policy.attempts)?;
     let Answered::Response { response, .. } = answered else { return None };
     let grpc = || record::grpc_status(response.headers());

@@ -50,11 +50,7 @@ where
         _ = both => false,
         () = moved.idle_for(idle) => true,
     };
-    Tunnelled {
-        up: moved.up.load(Ordering::Relaxed),
-        down: moved.down.load(Ordering::Relaxed),
-        idle,
-    }
+    Tunnelled { up: moved.up.load(Ordering::Relaxed), down: moved.down.load(Ordering::Relaxed), idle }
 }
 
 struct Moved {

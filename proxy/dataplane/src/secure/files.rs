@@ -80,8 +80,8 @@ impl TlsFiles {
         if chain.is_empty() {
             return Err(content(&self.certificate, "holds no certificate".to_owned()));
         }
-        let key = PrivateKeyDer::from_pem_slice(&key)
-            .map_err(|error| content(&self.key, error.to_string()))?;
+        let key =
+            PrivateKeyDer::from_pem_slice(&key).map_err(|error| content(&self.key, error.to_string()))?;
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let pair = |source| TlsError::Pair { path: self.certificate.clone(), source };
         let key = CertifiedKey::from_der(chain, key, &provider).map_err(pair)?;

@@ -99,9 +99,7 @@ impl Streamed {
         match frame.into_trailers() {
             Ok(mut trailers) => {
                 remove_forbidden_trailers(&mut trailers);
-                if let (Some(story), Some(status)) =
-                    (&mut self.story, record::grpc_status(&trailers))
-                {
+                if let (Some(story), Some(status)) = (&mut self.story, record::grpc_status(&trailers)) {
                     story.record().grpc_status = Some(status);
                 }
                 Frame::trailers(trailers)
@@ -180,10 +178,7 @@ impl Body for ReplyBody {
     type Data = Bytes;
     type Error = Cut;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         match &mut *self {
             Self::Whole(bytes, _) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Self::Streamed(streamed) => streamed.poll(cx),

@@ -2,21 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{
-    HeaderValue, Method, Request, Response, Version, header,
-    request::Parts,
-};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, Version, header, request::Parts};
 use http_body::Body;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
-use hyper_util::rt::TokioIo;
+use hyper::body::Incoming;
 use observe::record::Protocol;
+use tokio::net::TcpStream;
 
-use super::{Decide, House, body::ReplyBody, line::Line, story::Story};
+use super::{
+    Decide, House,
+    body::ReplyBody,
+    line::{Line, Tunnel},
+    story::Story,
+};
 use crate::{
     Refusal,
     authorize::Permitted,
     engine::Refused,
-    forward::{Answered, ClientBody, tunnel},
+    forward::{Answered, ClientBody},
     judge,
     limits::Exceeded,
     record,
@@ -56,15 +59,12 @@ pub(crate) async fn exchange<D: Decide>(
         let context = ReplyContext::of(&parts.headers);
         return refuse_early(story, &parts, exceeded, &context, form);
     }
-    let on_upgrade = match parts.headers.contains_key(header::UPGRADE) {
-        true => parts.extensions.remove::<OnUpgrade>(),
-        false => None,
-    };
+    parts.extensions.clear();
     let permitted = match house.engine.decide(&line.connection, parts).await {
         Ok(permitted) => permitted,
         Err(refused) => return answer_refused(story, *refused, form).await,
     };
-    forward(&house, story, permitted, (incoming, on_upgrade), form).await
+    forward(&house, &line, story, permitted, incoming, form).await
 }
 
 /// Limits that need no decision.
@@ -120,25 +120,20 @@ async fn answer_refused(
 }
 
 /// The answer to what went wrong after or before a decision.
-fn refuse(
-    mut story: Story,
-    refusal: &Refusal,
-    context: &ReplyContext,
-    form: Form,
-) -> Response<ReplyBody> {
+fn refuse(mut story: Story, refusal: &Refusal, context: &ReplyContext, form: Form) -> Response<ReplyBody> {
     let response = reply::render(refusal, context);
     record::failed(story.record(), refusal, &response);
     ours(response, story, form)
 }
 
 /// An answer of ours on its way. A body that nobody reads is not waited for: the connection closes.
-fn ours(response: Response<bytes::Bytes>, mut story: Story, form: Form) -> Response<ReplyBody> {
+fn ours(response: Response<Bytes>, mut story: Story, form: Form) -> Response<ReplyBody> {
     let (mut parts, body) = response.into_parts();
     close_where_due(&mut parts.headers, &story, form, form.has_body);
     if form.head_only {
         parts.headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
         story.record().response_bytes = 0;
-        return Response::from_parts(parts, ReplyBody::whole(bytes::Bytes::new(), story));
+        return Response::from_parts(parts, ReplyBody::whole(Bytes::new(), story));
     }
     Response::from_parts(parts, ReplyBody::whole(body, story))
 }
@@ -153,10 +148,11 @@ fn close_where_due(headers: &mut http::HeaderMap, story: &Story, form: Form, unr
 }
 
 async fn forward<D: Decide>(
-    house: &Arc<House<D>>,
+    house: &House<D>,
+    line: &Line,
     mut story: Story,
     mut permitted: Permitted,
-    (incoming, on_upgrade): (Incoming, Option<OnUpgrade>),
+    incoming: Incoming,
     form: Form,
 ) -> Result<Response<ReplyBody>, Dropped> {
     story.continue_with(std::mem::take(&mut permitted.story));
@@ -172,7 +168,7 @@ async fn forward<D: Decide>(
     if let Some(delay) = permitted.delay {
         tokio::time::sleep(delay).await;
     }
-    if on_upgrade.is_none() {
+    if form.version != Version::HTTP_11 {
         permitted.upgrade = None;
     }
     let grpc = story.record().protocol == Protocol::Grpc;
@@ -191,8 +187,7 @@ async fn forward<D: Decide>(
             Ok(Response::from_parts(head, body))
         }
         Ok(Answered::Upgraded { head, socket, first }) => {
-            let Some(on_upgrade) = on_upgrade else { return Err(Dropped) };
-            Ok(upgrade(house, story, head, &permitted, (on_upgrade, socket, first), form))
+            Ok(upgrade(line, story, head, &permitted, (socket, first), form))
         }
     }
 }
@@ -213,13 +208,13 @@ fn release(
     head
 }
 
-/// Answers 101 and carries bytes from then on, as part of the same request's story.
-fn upgrade<D: Decide>(
-    house: &Arc<House<D>>,
+/// Answers 101; the connection carries bytes from then on, as part of the same request's story.
+fn upgrade(
+    line: &Line,
     mut story: Story,
     head: http::response::Parts,
     permitted: &Permitted,
-    (on_upgrade, socket, first): (OnUpgrade, tokio::net::TcpStream, bytes::Bytes),
+    (upstream, first): (TcpStream, Bytes),
     form: Form,
 ) -> Response<ReplyBody> {
     let protocol = head.headers.get(header::UPGRADE).cloned();
@@ -228,24 +223,6 @@ fn upgrade<D: Decide>(
     if let Some(protocol) = protocol {
         head.headers.insert(header::UPGRADE, protocol);
     }
-    story.link().upgrade();
-    let idle = Duration::from_millis(house.limits.upgrade_idle_timeout_ms);
-    let cut = house.drain.cut().clone();
-    house.tasks.spawn(async move {
-        let Ok(client) = on_upgrade.await else { return };
-        let work = tunnel(TokioIo::new(client), socket, &first, idle);
-        match cut.run_until_cancelled(work).await {
-            None => story.cut("DC", "drain_timeout"),
-            Some(done) => {
-                let record = story.record();
-                record.request_bytes = done.up;
-                record.response_bytes = done.down;
-                if done.idle {
-                    story.cut("SI", "stream_idle_timeout");
-                }
-                story.complete();
-            }
-        }
-    });
+    line.set_tunnel(Tunnel { upstream, first, story });
     Response::from_parts(head, ReplyBody::Whole(None, None))
 }

@@ -152,8 +152,7 @@ pub(crate) fn poll_deadline(
     deadline: Instant,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
-    let sleep =
-        sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+    let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
     if sleep.deadline() > deadline {
         sleep.as_mut().reset(deadline);
     }
@@ -170,21 +169,13 @@ impl<S: AsyncRead + Unpin> Guard<S> {
     /// Reads from the client behind what is held. `Ok(0)`: it closed its side.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.held.reserve(4096);
-        let length = ready!(tokio_util::io::poll_read_buf(
-            Pin::new(&mut self.io),
-            cx,
-            &mut self.held
-        ))?;
+        let length = ready!(tokio_util::io::poll_read_buf(Pin::new(&mut self.io), cx, &mut self.held))?;
         self.ended = length == 0;
         Poll::Ready(Ok(length))
     }
 
     /// Reads straight into the codec's buffer; what does not belong to this message is held back.
-    fn poll_direct(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<Option<()>>> {
+    fn poll_direct(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<Option<()>>> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let (_, fresh) = buf.filled().split_at_checked(before).unwrap_or_default();
@@ -281,11 +272,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guard<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Guard<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 

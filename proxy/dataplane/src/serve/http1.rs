@@ -15,11 +15,18 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{
-    Decide, House, exchange::exchange, framing::FramingError, guard::Guard, line::Line,
-    story::Story, stream::Client,
+    Decide, House,
+    exchange::exchange,
+    framing::FramingError,
+    guard::Guard,
+    line::{Line, Tunnel},
+    story::Story,
+    stream::{Client, Rewound},
 };
 use crate::{
-    Limits, Refusal, record,
+    Limits, Refusal,
+    forward::tunnel,
+    record,
     reply::{self, ReplyContext},
 };
 
@@ -40,8 +47,7 @@ pub(crate) async fn serve<D: Decide, C: Client>(
         let (house, line) = (Arc::clone(&house), Arc::clone(&line));
         service_fn(move |request| exchange(Arc::clone(&house), Arc::clone(&line), request))
     };
-    let mut connection =
-        builder(&house.limits).serve_connection(TokioIo::new(guard), service).with_upgrades();
+    let mut connection = builder(&house.limits).serve_connection(TokioIo::new(guard), service);
     let mut begun = pin!(house.drain.begun().cancelled());
     let mut cut = pin!(house.drain.cut().cancelled());
     let (mut waits_for_drain, mut waits_for_cut) = (true, true);
@@ -61,7 +67,13 @@ pub(crate) async fn serve<D: Decide, C: Client>(
     })
     .await;
     let Some(served) = served else { return };
-    let Some(parts) = connection.into_parts() else { return }; // A tunnel has it now.
+    let parts = connection.into_parts();
+    if let Some(tunnel) = line.take_tunnel() {
+        if served.is_ok() {
+            carry(&house, tunnel, Rewound::new(parts.io.into_inner(), parts.read_buf.into())).await;
+        }
+        return;
+    }
     let (io, client_closed) = parts.io.into_inner().into_inner();
     if line.link.aborted() {
         io.abort();
@@ -71,6 +83,24 @@ pub(crate) async fn serve<D: Decide, C: Client>(
         tracing::debug!(%error, "HTTP/1 connection ended");
     }
     finish(&house, line, io, served.err(), client_closed).await;
+}
+
+/// Carries bytes both ways after an accepted upgrade, until the proxy has drained.
+async fn carry<D: Decide, C: Client>(house: &House<D>, upgraded: Tunnel, client: Rewound<Guard<C>>) {
+    let Tunnel { upstream, first, mut story } = upgraded;
+    let idle = Duration::from_millis(house.limits.upgrade_idle_timeout_ms);
+    let work = tunnel(client, upstream, &first, idle);
+    let Some(done) = house.drain.cut().run_until_cancelled(work).await else {
+        story.cut("DC", "drain_timeout");
+        return;
+    };
+    let record = story.record();
+    record.request_bytes = done.up;
+    record.response_bytes = done.down;
+    if done.idle {
+        story.cut("SI", "stream_idle_timeout");
+    }
+    story.complete();
 }
 
 fn builder(limits: &Limits) -> http1::Builder {

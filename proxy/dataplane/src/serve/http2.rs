@@ -1,12 +1,6 @@
 //! An HTTP/2 connection, from its preface to its close.
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll, time::Duration};
 
 use bytes::BytesMut;
 use hyper::{rt::Executor, server::conn::http2, service::service_fn};
@@ -15,7 +9,10 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Decide, House, exchange::exchange, guard::poll_deadline, line::Line,
+    Decide, House,
+    exchange::exchange,
+    guard::poll_deadline,
+    line::Line,
     stream::{Client, Rewound},
 };
 use crate::Limits;
@@ -62,8 +59,7 @@ pub(crate) async fn serve<D: Decide, C: Client>(
         service_fn(move |request| exchange(Arc::clone(&house), Arc::clone(&line), request))
     };
     let io = TokioIo::new(Rewound::new(io, first));
-    let mut connection =
-        pin!(builder(&house.limits, house.tasks.clone()).serve_connection(io, service));
+    let mut connection = pin!(builder(&house.limits, house.tasks.clone()).serve_connection(io, service));
     let mut begun = pin!(house.drain.begun().cancelled());
     let mut cut = pin!(house.drain.cut().cancelled());
     let (mut registered, mut said_goodbye) = (false, false);

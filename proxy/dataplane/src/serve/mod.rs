@@ -39,13 +39,8 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Engine, Limits,
-    accept::Connection,
-    admit::AdmitError,
-    authorize::Permitted,
-    engine::Refused,
-    forward::Forwarder,
-    record::Recorder,
+    Engine, Limits, accept::Connection, admit::AdmitError, authorize::Permitted, engine::Refused,
+    forward::Forwarder, record::Recorder,
 };
 
 pub(crate) use gauge::Gauges;
@@ -121,7 +116,7 @@ pub(crate) async fn serve<D: Decide, C: Client>(
             None => return,
         },
     };
-    let line = Arc::new(Line { connection, link });
+    let line = Arc::new(Line::new(connection, link));
     match speaks {
         Speaks::Http1 => http1::serve(house, line, io, first).await,
         Speaks::Http2 => http2::serve(house, line, io, first).await,

@@ -83,9 +83,7 @@ impl Head {
     /// Garbage is refused with its first byte: no caller holds us waiting for the end of no head.
     fn check_beginning(&self, bytes: &[u8]) -> Result<(), FramingError> {
         match (self.lines, bytes.get(self.line..)) {
-            (0, Some([first, ..])) if !is_token(*first) && *first != b'\r' => {
-                malformed("no request line")
-            }
+            (0, Some([first, ..])) if !is_token(*first) && *first != b'\r' => malformed("no request line"),
             _ => Ok(()),
         }
     }

@@ -193,8 +193,20 @@ fn after_an_accepted_upgrade_everything_passes() {
 fn no_bytes_make_it_panic_or_pass_more_than_there_is() {
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let alphabet: &[&[u8]] = &[
-        b"GET / HTTP/1.1\r\n", b"Host: a\r\n", b"\r\n", b"Transfer-Encoding: chunked\r\n", b"5\r\nhello\r\n",
-        b"0\r\n", b"\n", b"\r", b"\0", b"Content-Length: 3\r\n", b"abc", b" ", b":", b"ffffffffffffffff\r\n",
+        b"GET / HTTP/1.1\r\n",
+        b"Host: a\r\n",
+        b"\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+        b"5\r\nhello\r\n",
+        b"0\r\n",
+        b"\n",
+        b"\r",
+        b"\0",
+        b"Content-Length: 3\r\n",
+        b"abc",
+        b" ",
+        b":",
+        b"ffffffffffffffff\r\n",
     ];
     for _ in 0..20_000 {
         let mut stream = Vec::new();

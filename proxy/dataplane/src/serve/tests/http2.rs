@@ -20,9 +20,8 @@ fn full(text: &'static str) -> Body {
 
 async fn client(address: SocketAddr) -> SendRequest<Body> {
     let socket = TcpStream::connect(address).await.unwrap();
-    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
-        .await
-        .unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
     tokio::spawn(connection);
     sender
 }
@@ -98,7 +97,10 @@ async fn grpc_goes_upstream_in_http2_with_its_trailers() {
     assert_eq!(response.headers()["x-te"], "trailers");
     let body = response.into_body().collect().await.unwrap();
     let trailers = body.trailers().unwrap();
-    assert_eq!((&trailers["grpc-status"], &trailers["x-end"]), (&"0".parse().unwrap(), &"1".parse().unwrap()));
+    assert_eq!(
+        (&trailers["grpc-status"], &trailers["x-end"]),
+        (&"0".parse().unwrap(), &"1".parse().unwrap())
+    );
     assert!(!trailers.contains_key("authorization"), "{trailers:?}");
     let story = house.stories(1).await.remove(0);
     assert_eq!((story.grpc_status, story.messages), (Some(0), (1, 1)));
@@ -143,8 +145,10 @@ async fn a_response_cut_upstream_resets_the_stream_alone() {
     let upstream = Upstream::answering(&[cut, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"]).await;
     let house = House::start(upstream.address, Limits::default()).await;
     let mut client = client(house.address).await;
-    let response = client.send_request(get("/").body(full("")).unwrap()).await.unwrap();
-    assert!(response.into_body().collect().await.is_err());
+    // The reset may overtake the head that was already written.
+    if let Ok(response) = client.send_request(get("/").body(full("")).unwrap()).await {
+        assert!(response.into_body().collect().await.is_err());
+    }
     let response = client.send_request(get("/").body(full("")).unwrap()).await.unwrap();
     assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), "ok");
     assert_eq!(house.stories(2).await[0].flags, "UC");

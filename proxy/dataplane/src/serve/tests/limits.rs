@@ -27,7 +27,8 @@ async fn heads() {
 async fn heads_as_large_as_the_limit_pass() {
     let upstream = Upstream::ok().await;
     let house = House::start(upstream.address, Limits::default()).await;
-    let large = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {}\r\n\r\n", "x".repeat(60_000));
+    let large =
+        format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nX: {}\r\n\r\n", "x".repeat(60_000));
     assert_eq!(status(&house.say(large.as_bytes()).await), "200");
     let many = format!("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{}\r\n", "a: b\r\n".repeat(98));
     assert_eq!(status(&house.say(many.as_bytes()).await), "200");

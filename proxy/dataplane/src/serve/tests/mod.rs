@@ -137,12 +137,7 @@ impl House {
         Self::start_with(upstream, limits, Terms::default(), None).await
     }
 
-    async fn start_with(
-        upstream: SocketAddr,
-        limits: Limits,
-        terms: Terms,
-        tls: Option<TlsFiles>,
-    ) -> Self {
+    async fn start_with(upstream: SocketAddr, limits: Limits, terms: Terms, tls: Option<TlsFiles>) -> Self {
         let limits = Arc::new(limits);
         let stand = Stand { upstream, limits: Arc::clone(&limits), dice: Dice::seeded(1), terms };
         let stories = Arc::new(Stories::default());
@@ -383,7 +378,7 @@ async fn head_is_answered_by_a_head() {
 }
 
 #[tokio::test]
-async fn http_1_0_is_served_without_keep_alive() {
+async fn http_1_0_is_answered_and_closed() {
     let upstream = Upstream::ok().await;
     let house = House::start(upstream.address, Limits::default()).await;
     let response = house.say(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n").await;

@@ -83,8 +83,7 @@ async fn retries_by_the_routes_policy() {
         ([BUSY, OK, OK], RetryOn { reset: true, ..RetryOn::default() }, "503", 1),
     ] {
         let upstream = Upstream::answering(&answers).await;
-        let house =
-            House::start_with(upstream.address, Limits::default(), retries(on.clone()), None).await;
+        let house = House::start_with(upstream.address, Limits::default(), retries(on.clone()), None).await;
         assert_eq!(status(&house.say(LAST_GET).await), expected, "{on:?}");
         assert_eq!(upstream.seen().matches("GET / ").count(), requests, "{on:?}");
         house.stories(1).await;

@@ -26,7 +26,7 @@ const CORPUS: &[&str] = &[
     "GET /SMUGGLED HTTP/1.1\nHost: a\n\n",
     " GET /SMUGGLED HTTP/1.1\r\nHost: a\r\n\r\n",
     "CONNECT SMUGGLED:443 HTTP/1.1\r\nHost: SMUGGLED:443\r\n\r\n",
-    "GET http://SMUGGLED/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "GET http://SMUGGLED/ HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
     "G(T /SMUGGLED HTTP/1.1\r\nHost: a\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: a\r\nBad Name: SMUGGLED\r\n\r\n",
     "GET / HTTP/1.1\r\nHost: a\r\nX\x0b: SMUGGLED\r\n\r\n",
@@ -89,7 +89,8 @@ async fn hop_by_hop_headers_stay_here() {
     ])
     .await;
     let house = House::start(upstream.address, Limits::default()).await;
-    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\n\r\n";
+    let request =
+        b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close, x-mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\n\r\n";
     let response = house.say(request).await.to_ascii_lowercase();
     assert!(!response.contains("x-hop") && !response.contains("keep-alive"), "{response}");
     let seen = upstream.seen();

@@ -50,8 +50,7 @@ async fn alpn_chooses_the_protocol() {
     assert_eq!(io.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
     let io = hyper_util::rt::TokioIo::new(io);
     let executor = hyper_util::rt::TokioExecutor::new();
-    let (mut client, connection) =
-        hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+    let (mut client, connection) = hyper::client::conn::http2::handshake(executor, io).await.unwrap();
     tokio::spawn(connection);
     let request = http::Request::get("https://one.test/");
     let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
