@@ -3,9 +3,10 @@
 //! A name that Services of the mesh bear always leads to workloads, whose policies hold. Addresses
 //! from the settings or a ServiceEntry are used only where no Service bears the name, and where
 //! such an address is a workload's, the workload is meant: no route leads around its policies.
+//! (A loopback address is everybody's on the host: there the port decides whose it is.)
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -93,6 +94,17 @@ pub(crate) struct ServicePort {
     pub(crate) target: TargetPort,
 }
 
+impl ServiceHost {
+    /// All endpoints of all ports.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = Endpoint> {
+        let ports = self.ports.iter();
+        ports.flat_map(|port| {
+            let workloads = self.workloads.iter().flatten();
+            workloads.filter_map(|workload| endpoint(workload, &port.target))
+        })
+    }
+}
+
 /// A container port, by number or by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TargetPort {
@@ -121,6 +133,8 @@ pub(crate) struct Registry {
     /// Workloads by the addresses at which they are reached.
     pub(crate) by_ip: HashMap<IpAddr, Arc<Workload>, ahash::RandomState>,
     pub(crate) by_upstream: HashMap<SocketAddr, Endpoint, ahash::RandomState>,
+    /// Addresses that several workloads claim: whose policies hold there is not known.
+    pub(crate) contested: BTreeSet<IpAddr>,
 }
 
 /// The full name of a host as written in a namespace: short names are Services of that namespace
@@ -233,21 +247,22 @@ impl Registry {
     }
 
     /// Addresses outside the mesh; where one is a workload's, the workloads among them alone.
-    fn external(&self, addresses: Vec<SocketAddr>) -> Target {
-        let workloads: Vec<Endpoint> = addresses
-            .iter()
-            .filter_map(|address| {
-                self.by_upstream.get(address).cloned().or_else(|| {
-                    let workload = Arc::clone(self.by_ip.get(&address.ip())?);
-                    Some(Endpoint { workload, port: address.port() })
-                })
-            })
-            .collect();
-        if workloads.is_empty() {
-            Target::External(addresses.into())
-        } else {
-            Target::Workloads(workloads.into())
+    fn external(&self, mut addresses: Vec<SocketAddr>) -> Target {
+        let workloads: Vec<Endpoint> =
+            addresses.iter().filter_map(|address| self.endpoint_at(address)).collect();
+        if !workloads.is_empty() {
+            return Target::Workloads(workloads.into());
         }
+        addresses.retain(|address| address.ip().is_loopback() || !self.contested.contains(&address.ip()));
+        Target::External(addresses.into())
+    }
+
+    fn endpoint_at(&self, address: &SocketAddr) -> Option<Endpoint> {
+        if let Some(endpoint) = self.by_upstream.get(address) {
+            return Some(endpoint.clone());
+        }
+        let workload = self.by_ip.get(&address.ip()).filter(|_| !address.ip().is_loopback())?;
+        Some(Endpoint { workload: Arc::clone(workload), port: address.port() })
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) mod retry;
 pub(crate) mod rewrite;
 pub(crate) mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod text;
 
 /// Which gateway a listener is: the labels that `Gateway.spec.selector` must match (or the

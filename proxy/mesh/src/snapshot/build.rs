@@ -51,7 +51,7 @@ pub(super) fn build(
         return Err(problems);
     }
     let context = Context { mesh: settings.mesh_config(), settings, policies, namespaces };
-    let directory = context.directory(&workloads, &services, &ambiguous);
+    let directory = context.directory(&workloads, &services, ambiguous);
     let registry = services::registry(&services, &sorted.istio, &directory, settings, &mut problems);
     let istio = IstioSources::read(&sorted.istio, &registry, &mut problems);
     let Context { mesh, policies, namespaces, .. } = context;
@@ -98,18 +98,19 @@ impl Context<'_> {
         &self,
         drafts: &Drafts,
         services: &[services::Service],
-        ambiguous: &BTreeSet<std::net::IpAddr>,
+        contested: BTreeSet<std::net::IpAddr>,
     ) -> Directory {
         let services = services::by_workload(services);
         let mut directory = Directory::default();
         for (index, (name, draft)) in drafts.iter().enumerate() {
             let workload = Arc::new(self.workload(name, draft, &services));
-            for ip in draft.ips.iter().filter(|ip| !ambiguous.contains(ip)) {
+            for ip in draft.ips.iter().filter(|ip| !contested.contains(ip)) {
                 directory.by_ip.insert(*ip, Arc::clone(&workload));
             }
             directory.by_name.insert(name.clone(), index);
             directory.sorted.push(workload);
         }
+        directory.contested = contested;
         directory
     }
 

@@ -270,14 +270,14 @@ pub(super) fn setting(field: &str, message: String) -> Problem {
 pub(super) fn make_up_addresses(drafts: &mut Drafts) {
     let mut taken: HashSet<IpAddr> = drafts.values().flat_map(|draft| draft.ips.clone()).collect();
     for (name, draft) in drafts.iter_mut().filter(|(_, draft)| draft.ips.is_empty()) {
-        let address = made_up(&name.to_string(), &taken);
+        let address = made_up(&name.to_string(), |ip| taken.contains(ip));
         taken.insert(address);
         draft.ips.push(address);
     }
 }
 
 /// A made-up address for `name` that is not taken.
-pub(super) fn made_up(name: &str, taken: &HashSet<IpAddr>) -> IpAddr {
+pub(super) fn made_up(name: &str, is_taken: impl Fn(&IpAddr) -> bool) -> IpAddr {
     // FNV-1a: small, and the same in every process.
     let hash =
         name.bytes().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
@@ -285,8 +285,8 @@ pub(super) fn made_up(name: &str, taken: &HashSet<IpAddr>) -> IpAddr {
         let host = hash.wrapping_add(offset) % MADE_UP_COUNT;
         IpAddr::V4(Ipv4Addr::from_bits(MADE_UP | host))
     };
-    // There are more addresses than `taken` can hold, so one is free.
-    (0..MADE_UP_COUNT).map(address).find(|ip| !taken.contains(ip)).unwrap_or_else(|| address(0))
+    // There are more addresses than workloads, so one is free.
+    (0..MADE_UP_COUNT).map(address).find(|ip| !is_taken(ip)).unwrap_or_else(|| address(0))
 }
 
 /// Addresses that two workloads claim: they identify neither.

@@ -50,8 +50,9 @@ mod tests {
 
     #[test]
     fn the_pods_labels_win_over_the_namespaces() {
-        let on: &[(&str, &str)] = &[("istio-injection", "enabled")];
-        let cases: &[(&[(&str, &str)], &[(&str, &str)], bool)] = &[
+        let on: &'static [(&str, &str)] = &[("istio-injection", "enabled")];
+        type Pairs = &'static [(&'static str, &'static str)];
+        let cases: &[(Pairs, Pairs, bool)] = &[
             (&[], &[], false),
             (&[], on, true),
             (&[], &[("istio.io/dataplane-mode", "ambient")], true),

@@ -4,7 +4,7 @@
 //! key again and again. A slot is written once and then only read: no lock on the way of a request.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::BTreeMap,
     sync::{Arc, OnceLock},
 };
 
@@ -121,14 +121,14 @@ fn make_up(key: &GatewayKey, served: &[&Gateway], snapshot: &Snapshot) -> Worklo
             (name, format!("{INGRESS_NAME}-service-account"))
         }
     };
-    let taken: HashSet<_> = snapshot.workloads.by_ip.keys().copied().collect();
+    let taken = |ip: &std::net::IpAddr| snapshot.workloads.by_ip.contains_key(ip);
     Workload {
         identity: SpiffeId {
             trust_domain: snapshot.mesh.trust_domain.clone(),
             namespace: name.namespace.clone(),
             service_account: account,
         },
-        ip: drafts::made_up(&format!("gateway {name}"), &taken),
+        ip: drafts::made_up(&format!("gateway {name}"), taken),
         name,
         labels,
         ports: BTreeMap::new(),

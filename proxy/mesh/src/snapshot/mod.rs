@@ -9,7 +9,11 @@ mod services;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, collections::HashMap, net::IpAddr, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use policy::{
     Object, Problem, SpiffeId, WorkloadName,
@@ -83,6 +87,8 @@ struct Directory {
     sorted: Vec<Arc<Workload>>,
     by_name: HashMap<WorkloadName, usize, ahash::RandomState>,
     by_ip: HashMap<IpAddr, Arc<Workload>, ahash::RandomState>,
+    /// Addresses that several workloads claim; they are not in `by_ip`.
+    contested: BTreeSet<IpAddr>,
 }
 
 impl Directory {

@@ -144,24 +144,36 @@ pub(super) fn registry(
 ) -> Registry {
     let mut registry = Registry {
         by_ip: workloads.by_ip.clone(),
+        contested: workloads.contested.clone(),
         upstreams: upstreams(settings, problems),
         ..Registry::default()
     };
-    for workload in &workloads.sorted {
-        for (port, address) in &workload.upstream {
-            let endpoint = Endpoint { workload: Arc::clone(workload), port: *port };
-            registry.by_upstream.entry(*address).or_insert(endpoint);
-        }
+    let hosts: Vec<(String, Host)> = services
+        .iter()
+        .map(|service| {
+            let WorkloadName { namespace, name } = &service.name;
+            (format!("{name}.{namespace}.{SERVICE_SUFFIX}"), service.host(workloads))
+        })
+        .collect();
+    let served = hosts.iter().filter_map(|(_, host)| match host {
+        Host::Service(service) => Some(service.endpoints()),
+        _ => None,
+    });
+    let named = workloads.sorted.iter().flat_map(|workload| {
+        let ports = workload.upstream.keys().chain(workload.ports.values());
+        ports.map(|port| Endpoint { workload: Arc::clone(workload), port: *port })
+    });
+    for endpoint in named.chain(served.flatten()) {
+        let address = endpoint.workload.upstream(endpoint.port);
+        registry.by_upstream.entry(address).or_insert(endpoint);
     }
     for object in istio.iter().filter(|object| object.kind == "ServiceEntry") {
         if let Err(problem) = add_entry(&mut registry, object, workloads) {
             problems.push(problem);
         }
     }
-    for service in services {
-        let host = format!("{}.{}.{SERVICE_SUFFIX}", service.name.name, service.name.namespace);
-        registry.hosts.insert(host, service.host(workloads));
-    }
+    // After the entries: a Service keeps its name whatever entries claim it.
+    registry.hosts.extend(hosts);
     for object in istio.iter().filter(|object| object.kind == "DestinationRule") {
         add_subsets(&mut registry, object, problems);
     }

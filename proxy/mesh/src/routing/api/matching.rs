@@ -19,10 +19,13 @@ use crate::routing::{
 /// oldest route, its namespace and name, the order of rules and matches.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Precedence {
-    shape: (Reverse<u8>, Reverse<usize>, Reverse<bool>, Reverse<usize>, Reverse<usize>),
+    shape: Reverse<Shape>,
     age: (String, String, String),
     position: (usize, usize),
 }
+
+/// Rank of the path's kind, its length, whether there is a method, headers, query parameters.
+type Shape = (u8, usize, bool, usize, usize);
 
 impl Precedence {
     pub(super) fn of(condition: &Condition, age: (String, String, String), position: (usize, usize)) -> Self {
@@ -32,13 +35,8 @@ impl Precedence {
             PathMatch::Any => (2, 1),
             PathMatch::Regex { source, .. } => (1, source.len()),
         };
-        let shape = (
-            Reverse(rank),
-            Reverse(length),
-            Reverse(condition.method.is_some()),
-            Reverse(condition.headers.len()),
-            Reverse(condition.parameters.len()),
-        );
+        let (headers, parameters) = (condition.headers.len(), condition.parameters.len());
+        let shape = Reverse((rank, length, condition.method.is_some(), headers, parameters));
         Self { shape, age, position }
     }
 }
