@@ -57,6 +57,13 @@ impl Refusal {
         matches!(self, Self::Dropped(_))
     }
 
+    /// Whether an HTTP/1 connection ends with the answer: what follows an ambiguous head may be part
+    /// of it.
+    #[must_use]
+    pub fn ends_connection(&self) -> bool {
+        matches!(self, Self::Malformed(_) | Self::Head(_) | Self::Target(_) | Self::Internal(_))
+    }
+
     /// Whether it says no; a route's own answer (redirect, preflight) need not.
     #[must_use]
     pub fn is_error(&self) -> bool {

@@ -10,25 +10,22 @@ use policy::istio::MtlsMode;
 
 use crate::accept::{Connection, Entry};
 
-#[cfg(test)]
-mod tests;
-
 /// A connection that layer 3/4 policy lets speak, with the snapshot that said so.
 /// Later requests on it read the newest snapshot and are admitted again. One maker: [`admit`].
 #[derive(Debug, Clone)]
 pub struct Admitted<'a> {
     connection: &'a Connection,
     snapshot: Arc<Snapshot>,
-    place: Place,
+    place: Place<'a>,
 }
 
 /// Where the connection arrived, found in the snapshot.
 #[derive(Debug, Clone)]
-pub(crate) enum Place {
+pub(crate) enum Place<'a> {
     /// At a workload's container port.
     Workload { workload: Arc<Workload>, port: u16 },
     /// At a gateway, with the workload that stands for it, if there is one.
-    Gateway { key: GatewayKey, workload: Option<Arc<Workload>> },
+    Gateway { key: &'a GatewayKey, workload: Option<Arc<Workload>> },
 }
 
 impl Admitted<'_> {
@@ -40,7 +37,7 @@ impl Admitted<'_> {
         &self.snapshot
     }
 
-    pub(crate) fn place(&self) -> &Place {
+    pub(crate) fn place(&self) -> &Place<'_> {
         &self.place
     }
 }
@@ -77,7 +74,7 @@ pub(crate) fn admit(
     let place = match &connection.entry {
         Entry::Gateway(key) => {
             let workload = snapshot.gateway_workload(key).cloned();
-            Place::Gateway { key: key.clone(), workload }
+            Place::Gateway { key, workload }
         }
         Entry::Workload { name, port } => {
             let workload =

@@ -28,9 +28,6 @@ use crate::{
     serve::head::{Onward, Request, RequestParts},
 };
 
-#[cfg(test)]
-mod tests;
-
 /// A request that every family lets pass, in the form that was judged. One maker: this room.
 ///
 /// For `forward`: `headers` has no hop-by-hop header left, no `expect`, and its `host` equals
@@ -206,11 +203,14 @@ pub(crate) fn pass_gateway(
     caller: Caller<'_>,
     gateway: Option<(&Workload, Destination<'_>)>,
     trace: &mut Trace,
-) -> Result<Passed, Refusal> {
-    if let Some((workload, destination)) = gateway {
-        ask(&workload.policy, &identified, caller, destination, trace)?;
-    }
-    Ok(Passed { request: identified.into_request() })
+) -> Result<(Passed, Option<Decision>), Refusal> {
+    let decision = match gateway {
+        Some((workload, destination)) => {
+            Some(ask(&workload.policy, &identified, caller, destination, trace)?)
+        }
+        None => None,
+    };
+    Ok((Passed { request: identified.into_request() }, decision))
 }
 
 /// Asks the policies of the destination workload.

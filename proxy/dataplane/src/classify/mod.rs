@@ -7,9 +7,6 @@ use mesh::settings::FhirSettings;
 
 use crate::identify::Identified;
 
-#[cfg(test)]
-mod tests;
-
 /// A request with its FHIR interaction, if it has one. One maker: [`classify`].
 #[derive(Debug)]
 pub struct Classified {

@@ -241,7 +241,7 @@ impl Engine {
         record::classified(&mut walk.story, &classified);
         let (cleared, decision) =
             authorize::authorize(classified, caller, (workload, port), terms, &mut walk.trace)?;
-        walk.story.decision = Some(decision);
+        record::decided(&mut walk.story, decision);
         Ok(cleared)
     }
 
@@ -257,7 +257,7 @@ impl Engine {
         identify(request, rules, &self.authenticator, &mut walk.trace).await.map_err(|refused| {
             let (rejection, request) = *refused;
             let scheme = if tls { "https" } else { "http" };
-            let realm = reply::realm(scheme, request.authority(), request.raw_target());
+            let realm = reply::realm(scheme, request.authority(), request.original_target().as_str());
             walk.reply.realm = Some(realm);
             Refusal::Credentials(rejection)
         })

@@ -8,9 +8,6 @@ use policy::{RequestIdentity, istio::JwtRule};
 
 use crate::{engine::Trace, serve::head::Request};
 
-#[cfg(test)]
-mod tests;
-
 /// A request whose credentials hold, or that has none. Made here only.
 #[derive(Debug)]
 pub struct Identified {

@@ -9,7 +9,7 @@ use observe::record::{Service, WorkloadLabels};
 use policy::WorkloadName;
 
 /// What records say of a workload.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Card {
     pub(crate) labels: Arc<WorkloadLabels>,
     /// `spiffe://…`, its own.
@@ -78,13 +78,15 @@ pub(crate) fn service_of_host(host: &Arc<str>) -> Service {
 }
 
 /// The cards of one snapshot.
+#[derive(Clone)]
 struct Book {
     /// Held so that the addresses used as keys stay taken.
     snapshot: Arc<Snapshot>,
-    cards: HashMap<usize, Card, RandomState>,
+    cards: HashMap<usize, Arc<Card>, RandomState>,
 }
 
-/// The newest snapshot's cards. Writers agree: a card depends on its snapshot alone.
+/// The newest snapshot's cards. Writers agree: a card depends on its snapshot alone, so that of two
+/// at once either may win.
 #[derive(Default)]
 pub(crate) struct Labels {
     book: ArcSwapOption<Book>,
@@ -92,17 +94,26 @@ pub(crate) struct Labels {
 
 impl Labels {
     /// The card of a workload of this snapshot.
-    pub(crate) fn card(&self, snapshot: &Arc<Snapshot>, workload: &Arc<Workload>) -> Card {
+    pub(crate) fn card(&self, snapshot: &Arc<Snapshot>, workload: &Arc<Workload>) -> Arc<Card> {
         let key = Arc::as_ptr(workload) as usize;
         let book = self.book.load();
-        if let Some(book) = book.as_ref().filter(|book| Arc::ptr_eq(&book.snapshot, snapshot)) {
-            return book.cards.get(&key).cloned().unwrap_or_else(|| Card::of(workload));
+        let known = book.as_ref().filter(|book| Arc::ptr_eq(&book.snapshot, snapshot));
+        if let Some(card) = known.and_then(|book| book.cards.get(&key)) {
+            return Arc::clone(card);
         }
-        let cards = snapshot
-            .workloads()
-            .map(|workload| (Arc::as_ptr(workload) as usize, Card::of(workload)))
-            .collect();
-        self.book.store(Some(Arc::new(Book { snapshot: Arc::clone(snapshot), cards })));
-        Card::of(workload)
+        let card = Arc::new(Card::of(workload));
+        // Workloads that only stand for gateways are not listed: they are added when first seen.
+        let mut new = known.map_or_else(|| Book::of(snapshot), |book| Book::clone(book));
+        new.cards.insert(key, Arc::clone(&card));
+        self.book.store(Some(Arc::new(new)));
+        card
+    }
+}
+
+impl Book {
+    fn of(snapshot: &Arc<Snapshot>) -> Self {
+        let card = |workload: &Arc<Workload>| (Arc::as_ptr(workload) as usize, Arc::new(Card::of(workload)));
+        let cards = snapshot.workloads().map(card).collect();
+        Self { snapshot: Arc::clone(snapshot), cards }
     }
 }

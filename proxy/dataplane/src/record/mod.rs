@@ -12,6 +12,7 @@ use observe::{
     Record,
     record::{Protocol, Reporter},
 };
+use policy::Decision;
 
 use crate::{
     Refusal, accept::Connection, classify::Classified, reply, serve::head::REQUEST_ID, serve::head::Request,
@@ -29,7 +30,11 @@ pub trait Recorder: Send + Sync {
 /// A story's beginning: what the connection tells.
 pub(crate) fn begin(connection: &Connection, version: Version) -> Box<Record> {
     let mut story = Box::new(Record::default());
-    story.http_version = if version == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" };
+    story.http_version = match version {
+        Version::HTTP_2 => "HTTP/2",
+        Version::HTTP_10 => "HTTP/1.0",
+        _ => "HTTP/1.1",
+    };
     story.flags = "-";
     story.token = "none";
     story.source.address = Some(connection.peer);
@@ -80,7 +85,7 @@ pub(crate) fn source_at(
     connection: &Connection,
 ) {
     let Some(workload) = snapshot.workload_at(connection.peer.ip()) else { return };
-    story.source.workload = Some(labels.card(snapshot, workload).labels);
+    story.source.workload = Some(Arc::clone(&labels.card(snapshot, workload).labels));
 }
 
 /// The gateway as the source of what it sends on.
@@ -93,8 +98,8 @@ pub(crate) fn source_gateway(
     story.reporter = Reporter::Source;
     if let Some(gateway) = gateway {
         let card = labels.card(snapshot, gateway);
-        story.source.workload = Some(card.labels);
-        story.source.principal = Some(card.principal);
+        story.source.workload = Some(Arc::clone(&card.labels));
+        story.source.principal = Some(Arc::clone(&card.principal));
     }
 }
 
@@ -109,8 +114,8 @@ pub(crate) fn destination(
     let card = labels.card(snapshot, workload);
     story.reporter = Reporter::Destination;
     story.service = card.service(host);
-    story.destination.workload = Some(card.labels);
-    story.destination.principal = Some(card.principal);
+    story.destination.workload = Some(Arc::clone(&card.labels));
+    story.destination.principal = Some(Arc::clone(&card.principal));
     story.destination.address = Some((workload.ip, port).into());
 }
 
@@ -131,10 +136,19 @@ pub(crate) fn refused(story: &mut Record, refusal: &Refusal) {
     story.details = reply::details(refusal).into_owned();
     story.refused = reply::refused(refusal);
     match refusal {
-        Refusal::Denied(decision) => story.decision = Some((**decision).clone()),
+        Refusal::Denied(decision) => decided(story, (**decision).clone()),
         Refusal::Credentials(rejection) => story.token = rejection.reason.name(),
         _ => {}
     }
+}
+
+/// The deciding policies' word; AUDIT rules that matched at the gateway before stay told.
+pub(crate) fn decided(story: &mut Record, mut decision: Decision) {
+    if let Some(mut before) = story.decision.take().filter(|before| !before.audited.is_empty()) {
+        before.audited.append(&mut decision.audited);
+        decision.audited = before.audited;
+    }
+    story.decision = Some(decision);
 }
 
 /// An answer of ours: its status and size.

@@ -54,10 +54,8 @@ pub fn render(refusal: &Refusal, context: &ReplyContext) -> Response<Bytes> {
         (_, None) => plain(status, &text),
     };
     if let Refusal::Credentials(rejection) = refusal {
-        if status == StatusCode::UNAUTHORIZED {
-            let challenge = challenge(context.realm.as_deref(), status::is_missing(rejection));
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
-        }
+        let challenge = challenge(context.realm.as_deref(), status::is_missing(rejection));
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
@@ -107,7 +105,7 @@ fn challenge(realm: Option<&str>, missing: bool) -> HeaderValue {
 }
 
 /// The realm of a request: `scheme://host` and the first 256 bytes of its target (Envoy's
-/// `buildOriginalUri`). What would end the quoted string is percent-encoded.
+/// `buildOriginalUri`, pinned on 1.40: gRPC answers and 403s have it too). What would end the quoted string is percent-encoded.
 #[must_use]
 pub(crate) fn realm(scheme: &str, authority: &str, target: &str) -> Box<str> {
     const TARGET_BYTES: usize = 256;

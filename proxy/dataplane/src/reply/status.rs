@@ -40,7 +40,8 @@ fn of_head(error: HeadError) -> StatusCode {
         | HeadError::ContentLength
         | HeadError::LengthAndEncoding
         | HeadError::ConnectionSpecific
-        | HeadError::Nominated => StatusCode::BAD_REQUEST,
+        | HeadError::Nominated
+        | HeadError::Cookie => StatusCode::BAD_REQUEST,
     }
 }
 
@@ -84,6 +85,10 @@ pub(super) fn body(refusal: &Refusal) -> Cow<'static, str> {
         Refusal::Denied(_) => "RBAC: access denied".into(),
         Refusal::Credentials(rejection) => rejection.reason.to_string().into(),
         Refusal::Malformed(reason) => (*reason).into(),
+        // What Envoy's own HTTP/1 codec says (pinned on 1.40); our other checks have no counterpart.
+        Refusal::Head(HeadError::Version) => "Upgrade Required".into(),
+        Refusal::Head(HeadError::TransferEncoding) => "Not Implemented".into(),
+        Refusal::Head(HeadError::Method) => "Bad Request".into(),
         Refusal::Head(error) => error.to_string().into(),
         Refusal::Target(error) => error.to_string().into(),
         Refusal::Limit(exceeded) => limit_text(*exceeded).into(),
@@ -137,7 +142,7 @@ pub(crate) fn flags(refusal: &Refusal) -> &'static str {
         Refusal::NoRoute => "NR",
         Refusal::NoDestination(_) => "UH",
         Refusal::Limit(Exceeded::Requests | Exceeded::RequestsPerWorkload) => "UO",
-        Refusal::Malformed(_) | Refusal::Limit(_) => "DPE",
+        Refusal::Malformed(_) | Refusal::Head(_) | Refusal::Target(_) | Refusal::Limit(_) => "DPE",
         Refusal::Answered(answer) if answer.details == "fault_filter_abort" => "FI",
         Refusal::Upstream(fault) => match fault {
             UpstreamFault::ConnectFailed | UpstreamFault::ConnectTimeout => "UF",

@@ -55,10 +55,10 @@ fn plain_answers_are_envoys_to_the_byte() {
         (UpstreamFault::Timeout.into(), 504, "upstream request timeout".to_owned(), "UT"),
         (UpstreamFault::Overflow.into(), 503, format!("{reset}overflow"), "UO"),
         (Refusal::Limit(Exceeded::RequestBodyBytes), 413, "the request body is too large".to_owned(), "DPE"),
-        (HeadError::MissingHost.into(), 400, "the Host header is missing".to_owned(), "-"),
-        (HeadError::Version.into(), 426, "HTTP/1.1 or HTTP/2 is required".to_owned(), "-"),
-        (HeadError::Expectation.into(), 417, "the expectation cannot be met".to_owned(), "-"),
-        (TargetError::Nul.into(), 400, "the request target contains NUL".to_owned(), "-"),
+        (HeadError::MissingHost.into(), 400, "the Host header is missing".to_owned(), "DPE"),
+        (HeadError::Version.into(), 426, "Upgrade Required".to_owned(), "DPE"),
+        (HeadError::Expectation.into(), 417, "the expectation cannot be met".to_owned(), "DPE"),
+        (TargetError::Nul.into(), 400, "the request target contains NUL".to_owned(), "DPE"),
     ];
     for (refusal, status, body, flag) in cases {
         assert_eq!(plain(&refusal), (status, body, text.clone()), "{refusal:?}");
@@ -96,6 +96,10 @@ fn a_refused_token_is_challenged() {
     assert_eq!(challenge(&expired()).as_deref(), Some(wanted));
     let missing = Refusal::Credentials(Rejection { reason: RejectionReason::Missing, origin: None });
     assert_eq!(challenge(&missing).as_deref(), Some("Bearer realm=\"http://h:80/a?b\""));
+    let audience =
+        Refusal::Credentials(Rejection { reason: RejectionReason::AudienceNotAllowed, origin: None });
+    assert_eq!(challenge(&audience).as_deref(), Some(wanted), "403, and challenged all the same");
+    assert_eq!(plain(&audience).0, 403);
     assert_eq!(challenge(&denied(None)), None);
 }
 

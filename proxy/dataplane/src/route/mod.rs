@@ -59,7 +59,7 @@ impl Engine {
         let caller = caller(connection, &request).with_identity(connection.identity.as_ref());
         let Some(gateway) = gateway else {
             let identified = Identified::without_rules(request);
-            return authorize::pass_gateway(identified, caller, None, &mut walk.trace);
+            return Ok(authorize::pass_gateway(identified, caller, None, &mut walk.trace)?.0);
         };
         walk.trace.note(|| stage(format!("gateway {} port {}", gateway.name, key.port)));
         let identified = self.identify(request, gateway, connection.tls, walk).await?;
@@ -68,7 +68,10 @@ impl Engine {
             walk.story.issuer = identified.issuer().cloned();
         }
         let at = Destination { ip: gateway.ip, port: key.port, sni: caller.sni };
-        authorize::pass_gateway(identified, caller, Some((gateway, at)), &mut walk.trace)
+        let asked = Some((&**gateway, at));
+        let (passed, decision) = authorize::pass_gateway(identified, caller, asked, &mut walk.trace)?;
+        walk.story.decision = decision;
+        Ok(passed)
     }
 
     /// Picks the destination, or gives the answer that the route itself has.

@@ -146,10 +146,10 @@ impl Call<'_> {
     }
 
     fn base(&self) -> Option<Interaction> {
-        match self.method {
-            &Method::POST => plain(Kind::Bundle, None),
-            &Method::OPTIONS => plain(Kind::Capabilities, None),
-            &Method::DELETE if self.conditional() => plain(Kind::Delete, None),
+        match *self.method {
+            Method::POST => plain(Kind::Bundle, None),
+            Method::OPTIONS => plain(Kind::Capabilities, None),
+            Method::DELETE if self.conditional() => plain(Kind::Delete, None),
             _ if self.read => plain(Kind::SearchSystem, None),
             _ => None,
         }
@@ -184,11 +184,11 @@ impl Call<'_> {
 
     fn whole_type(&self, resource: &'static str) -> Option<Interaction> {
         let on = Some(resource);
-        match self.method {
-            &Method::POST => plain(Kind::Create, on),
-            &Method::PUT if self.conditional() => plain(Kind::Update, on),
-            &Method::PATCH if self.conditional() => plain(Kind::Patch, on),
-            &Method::DELETE if self.conditional() => plain(Kind::Delete, on),
+        match *self.method {
+            Method::POST => plain(Kind::Create, on),
+            Method::PUT if self.conditional() => plain(Kind::Update, on),
+            Method::PATCH if self.conditional() => plain(Kind::Patch, on),
+            Method::DELETE if self.conditional() => plain(Kind::Delete, on),
             _ if self.read => plain(Kind::SearchType, on),
             _ => None,
         }
@@ -196,10 +196,10 @@ impl Call<'_> {
 
     fn instance(&self, resource: &'static str) -> Option<Interaction> {
         let on = Some(resource);
-        match self.method {
-            &Method::PUT => plain(Kind::Update, on),
-            &Method::PATCH => plain(Kind::Patch, on),
-            &Method::DELETE => plain(Kind::Delete, on),
+        match *self.method {
+            Method::PUT => plain(Kind::Update, on),
+            Method::PATCH => plain(Kind::Patch, on),
+            Method::DELETE => plain(Kind::Delete, on),
             _ if self.read => plain(Kind::Read, on),
             _ => None,
         }

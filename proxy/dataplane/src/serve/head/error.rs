@@ -3,7 +3,7 @@
 /// Why a head is refused. Statuses are `reply`'s; `Display` is what the client is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum HeadError {
-    /// Neither HTTP/1.1 nor HTTP/2.
+    /// Neither HTTP/1 nor HTTP/2.
     #[error("HTTP/1.1 or HTTP/2 is required")]
     Version,
     /// HTTP/1 and not a registered method, or lower case.
@@ -42,6 +42,9 @@ pub enum HeadError {
     /// `Connection` names a header that frames or routes the message.
     #[error("the Connection header names an end-to-end header")]
     Nominated,
+    /// Cookie crumbs that do not make a header.
+    #[error("the Cookie header is not valid")]
+    Cookie,
     /// `Expect` other than `100-continue`.
     #[error("the expectation cannot be met")]
     Expectation,
@@ -65,6 +68,7 @@ impl HeadError {
             Self::TransferEncoding => "transfer_encoding",
             Self::ConnectionSpecific => "connection_specific",
             Self::Nominated => "connection_nominated",
+            Self::Cookie => "cookie",
             Self::Expectation => "expectation",
         }
     }

@@ -43,6 +43,8 @@ pub struct Request {
     /// As received; asked again when a destination's rules are stricter.
     raw: Uri,
     rules: TargetRules,
+    /// The canonical target before a rewrite.
+    rewritten_from: Option<CanonicalTarget>,
     authority: String,
     headers: HeaderMap,
     upgrade: Option<String>,
@@ -81,12 +83,14 @@ impl Request {
         }
         check_expect(&mut headers)?;
         let upgrade = hops::remove(&mut headers, &method, version)?;
+        join_cookies(&mut headers)?;
         let authority = authority::agree(&uri, &headers, version, connection.tls)?;
         set_host(&mut headers, &authority)?;
         target::check_headers(&headers, rules)?;
         let target = target::canonicalize(raw_target(&uri, &method)?, rules)?;
         let remote_ip = forwarded::apply(&mut headers, connection, edge, dice);
-        Ok(Self { method, target, raw: uri, rules, authority, headers, upgrade, remote_ip })
+        let (raw, rewritten_from) = (uri, None);
+        Ok(Self { method, target, raw, rules, rewritten_from, authority, headers, upgrade, remote_ip })
     }
 
     pub(crate) fn method(&self) -> &Method {
@@ -109,8 +113,13 @@ impl Request {
         self.remote_ip
     }
 
+    /// The canonical target as the client knows it: before any rewrite.
+    pub(crate) fn original_target(&self) -> &CanonicalTarget {
+        self.rewritten_from.as_ref().unwrap_or(&self.target)
+    }
+
     /// The target as received.
-    pub(crate) fn raw_target(&self) -> &str {
+    fn raw_target(&self) -> &str {
         self.raw.path_and_query().map_or("/", http::uri::PathAndQuery::as_str)
     }
 
@@ -177,7 +186,9 @@ impl Request {
                     Some(query) => format!("{path}?{query}"),
                     None => path.to_owned(),
                 };
-                self.target = target::canonicalize(&raw, rules)?;
+                let rewritten = target::canonicalize(&raw, rules)?;
+                let original = std::mem::replace(&mut self.target, rewritten);
+                self.rewritten_from.get_or_insert(original);
             }
         }
         self.rules = rules;
@@ -193,9 +204,10 @@ pub(crate) struct Onward<'a> {
     pub(crate) headers: &'a HeaderEdits,
 }
 
+/// HTTP/1.0 too, with its one Host (Envoy wants to be told so, `accept_http_10`).
 fn check_version(version: Version) -> Result<(), HeadError> {
     match version {
-        Version::HTTP_11 | Version::HTTP_2 => Ok(()),
+        Version::HTTP_10 | Version::HTTP_11 | Version::HTTP_2 => Ok(()),
         _ => Err(HeadError::Version),
     }
 }
@@ -210,6 +222,19 @@ fn check_expect(headers: &mut HeaderMap) -> Result<(), HeadError> {
         return Err(HeadError::Expectation);
     }
     headers.remove(header::EXPECT);
+    Ok(())
+}
+
+/// HTTP/2 may cut a cookie header into crumbs; policies, token rules and upstreams see it whole.
+/// (RFC 9113 §8.2.3.)
+fn join_cookies(headers: &mut HeaderMap) -> Result<(), HeadError> {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    if crumbs.nth(1).is_none() {
+        return Ok(());
+    }
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let whole = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| HeadError::Cookie)?;
+    headers.insert(header::COOKIE, whole);
     Ok(())
 }
 
