@@ -55,6 +55,7 @@ impl<D: Decide> Proxy<D> {
     pub async fn run(self, listeners: Vec<Bound>, stop: CancellationToken) -> DrainReport {
         let house = self.0;
         let housekeeping = keep_house(Arc::clone(&house), &listeners);
+        house.forwarder.set_own(listeners.iter().map(Bound::local_addr).collect());
         let accepting = TaskTracker::new();
         for listener in listeners {
             accepting.spawn(accept(Arc::clone(&house), listener, stop.clone()));

@@ -7,8 +7,8 @@ use hyper::{body::Incoming, client::conn::TrySendError};
 use tokio::time::Instant;
 
 use super::{
-    Answered, Clocks, Lease,
-    body::UpstreamRequestBody,
+    Answered, Clock, Lease,
+    body::{Flow, UpstreamRequestBody},
     check,
     pool::{Http1, Pool, Reused},
     request::Outbound,
@@ -36,24 +36,21 @@ impl From<UpstreamFault> for Failure {
 pub(super) async fn attempt(
     pool: &Arc<Pool>,
     outbound: &mut Outbound,
-    clocks: Clocks,
+    clock: &mut Clock,
 ) -> Result<Answered, Failure> {
     if outbound.http2() {
-        return attempt_http2(pool, outbound, clocks).await;
+        return attempt_http2(pool, outbound, clock).await;
     }
     let (connection, reused) = match pool.reuse() {
         Some(connection) => (connection, Reused::Yes),
-        None => (in_time(pool.open(), clocks.head).await?, Reused::No),
+        None => (in_time(pool.open(), clock.head()).await?, Reused::No),
     };
     let repeatable = outbound.repeatable();
     outbound.keep_copy(reused == Reused::Yes && repeatable);
     let Some(request) = outbound.take() else { return Err(UpstreamFault::ClosedBeforeHead.into()) };
-    let flow = match request.body() {
-        UpstreamRequestBody::Empty => None,
-        UpstreamRequestBody::Client(body) => Some(Arc::clone(body.flow())),
-    };
+    let flow = flow_of(&request);
     let mut connection = connection;
-    let response = match send(&mut connection, request, clocks.head).await {
+    let response = match send(&mut connection, request, flow.as_deref(), clock).await {
         Ok(response) => response,
         Err(lost) => {
             let unsent = lost.request.is_some();
@@ -72,23 +69,24 @@ pub(super) async fn attempt(
     }
     let uploading = flow.is_some_and(|flow| !flow.ended());
     let lease = Lease::http1(connection, Arc::clone(pool), uploading);
-    Ok(Answered::Response { response, lease, deadline: clocks.whole })
+    Ok(Answered::Response { response, lease, deadline: clock.end() })
 }
 
 async fn attempt_http2(
     pool: &Arc<Pool>,
     outbound: &mut Outbound,
-    clocks: Clocks,
+    clock: &mut Clock,
 ) -> Result<Answered, Failure> {
-    let (mut stream, reused) = in_time(pool.share(), clocks.head).await?;
+    let (mut stream, reused) = in_time(pool.share(), clock.head()).await?;
     let repeatable = outbound.repeatable();
     outbound.keep_copy(reused == Reused::Yes && repeatable);
     let Some(request) = outbound.take() else { return Err(UpstreamFault::ClosedBeforeHead.into()) };
+    let flow = flow_of(&request);
     let sent = stream.sender.try_send_request(request);
-    let response = match tokio::time::timeout_at(clocks.head, sent).await {
-        Err(_) => return Err(UpstreamFault::Timeout.into()),
-        Ok(Ok(response)) => response,
-        Ok(Err(mut error)) => {
+    let response = match wait(sent, flow.as_deref(), clock).await {
+        None => return Err(UpstreamFault::Timeout.into()),
+        Some(Ok(response)) => response,
+        Some(Err(mut error)) => {
             let request = error.take_message();
             let unsent = request.is_some();
             if let Some(request) = request {
@@ -102,7 +100,7 @@ async fn attempt_http2(
     };
     check(&response, None)?;
     let lease = Lease::http2(stream);
-    Ok(Answered::Response { response, lease, deadline: clocks.whole })
+    Ok(Answered::Response { response, lease, deadline: clock.end() })
 }
 
 /// What is left of a request that got no answer.
@@ -112,12 +110,46 @@ struct Lost {
     request: Option<Request<UpstreamRequestBody>>,
 }
 
+fn flow_of(request: &Request<UpstreamRequestBody>) -> Option<Arc<Flow>> {
+    match request.body() {
+        UpstreamRequestBody::Empty => None,
+        UpstreamRequestBody::Client(body) => Some(Arc::clone(body.flow())),
+    }
+}
+
+/// Starts the clock again whenever the request's body has moved.
+fn follow(flow: Option<&Flow>, seen: &mut u64, clock: &mut Clock) {
+    let Some(flow) = flow else { return };
+    // One more at the end, so that it counts as a move.
+    let moved = flow.bytes() + u64::from(flow.ended());
+    if moved != *seen {
+        *seen = moved;
+        clock.restart();
+    }
+}
+
+/// Waits for an answer until the clock has run out: `None`.
+async fn wait<T>(answer: impl Future<Output = T>, flow: Option<&Flow>, clock: &mut Clock) -> Option<T> {
+    let mut answer = pin!(answer);
+    let (mut seen, mut sleep) = (0, None);
+    poll_fn(|cx| {
+        if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
+            return Poll::Ready(Some(answer));
+        }
+        follow(flow, &mut seen, clock);
+        poll_deadline(&mut sleep, clock.head(), cx).map(|()| None)
+    })
+    .await
+}
+
 async fn send(
     connection: &mut Http1,
     request: Request<UpstreamRequestBody>,
-    deadline: Instant,
+    flow: Option<&Flow>,
+    clock: &mut Clock,
 ) -> Result<Response<Incoming>, Box<Lost>> {
     let mut answer = pin!(connection.sender.try_send_request(request));
+    let mut seen = 0;
     poll_fn(|cx| {
         connection.drive(cx);
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
@@ -127,7 +159,8 @@ async fn send(
             let fault = UpstreamFault::ClosedBeforeHead;
             return Poll::Ready(Err(Box::new(Lost { fault, request: None })));
         }
-        poll_deadline(&mut connection.sleep, deadline, cx)
+        follow(flow, &mut seen, clock);
+        poll_deadline(&mut connection.sleep, clock.head(), cx)
             .map(|()| Err(Box::new(Lost { fault: UpstreamFault::Timeout, request: None })))
     })
     .await

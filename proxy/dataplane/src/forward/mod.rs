@@ -17,7 +17,12 @@ mod request;
 mod retry;
 mod tunnel;
 
-use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 use http::{Response, StatusCode};
@@ -40,6 +45,7 @@ pub(crate) struct Forwarder {
     pools: ArcSwap<HashMap<SocketAddr, Arc<Pool>, ahash::RandomState>>,
     limits: Arc<Limits>,
     dice: Dice,
+    own: OnceLock<Vec<SocketAddr>>,
 }
 
 /// What came back from upstream.
@@ -56,18 +62,43 @@ pub(crate) enum Answered {
     Upgraded { head: http::response::Parts, socket: TcpStream, first: bytes::Bytes },
 }
 
-/// The two clocks of an exchange.
+/// The clock of an exchange: the route's `timeout` until the response's end, or the limit on the
+/// wait for its head. It starts when the request is out (as Envoy's): while its body moves, time
+/// does not count.
 #[derive(Debug, Clone, Copy)]
-struct Clocks {
-    /// The route's `timeout`: the response must have ended.
-    whole: Option<Instant>,
-    /// The response's head must be there.
-    head: Instant,
+struct Clock {
+    limit: Duration,
+    deadline: Instant,
+    /// The response must have ended by then, not only begun.
+    whole: bool,
+    /// The end of this attempt, where the route limits each.
+    attempt: Option<Instant>,
+}
+
+impl Clock {
+    fn start(limit: Duration, whole: bool) -> Self {
+        Self { limit, deadline: Instant::now() + limit, whole, attempt: None }
+    }
+
+    /// The request's body has moved.
+    fn restart(&mut self) {
+        self.deadline = Instant::now() + self.limit;
+    }
+
+    /// When the response's head must be there.
+    fn head(&self) -> Instant {
+        self.attempt.map_or(self.deadline, |attempt| attempt.min(self.deadline))
+    }
+
+    /// When the response must have ended.
+    fn end(&self) -> Option<Instant> {
+        self.whole.then_some(self.deadline)
+    }
 }
 
 impl Forwarder {
     pub(crate) fn new(limits: Arc<Limits>) -> Self {
-        Self { pools: ArcSwap::default(), limits, dice: Dice::new() }
+        Self { pools: ArcSwap::default(), limits, dice: Dice::new(), own: OnceLock::new() }
     }
 
     /// Sends a permitted request, again where the route and safety allow it.
@@ -80,23 +111,26 @@ impl Forwarder {
         permitted: &mut Permitted,
         body: Option<ClientBody>,
     ) -> Result<Answered, Refusal> {
+        if self.is_own(permitted.upstream) {
+            return Err(Refusal::Internal("the upstream is this proxy"));
+        }
         let pool = self.pool(permitted.upstream);
-        let clocks = self.clocks(permitted);
+        let mut clock = self.clock(permitted);
         let flow = body.as_ref().map(|body| Arc::clone(body.flow()));
         let retries = permitted.retries.take();
         let mut outbound = Outbound::new(permitted, body)?;
         let mut made = 0;
         loop {
-            let tried = self.attempt(&pool, &mut outbound, clocks, retries.as_ref()).await;
+            let tried = attempt(&pool, &mut outbound, &mut clock, retries.as_ref()).await;
             let another = match &tried {
                 Ok(answered) => retry::after_response(answered, retries.as_ref(), made),
                 Err(failure) => retry::after_failure(failure, retries.as_ref(), made),
             };
-            let in_time = Instant::now() < clocks.head;
+            let in_time = Instant::now() < clock.deadline;
             if let Some(retry) = another.filter(|_| in_time && outbound.can_be_sent_again()) {
                 if retry == retry::Retry::Backoff {
                     made += 1;
-                    retry::back_off(made, &self.dice, clocks.head).await;
+                    retry::back_off(made, &self.dice, clock.deadline).await;
                 }
                 continue;
             }
@@ -107,26 +141,24 @@ impl Forwarder {
         }
     }
 
-    async fn attempt(
-        &self,
-        pool: &Arc<Pool>,
-        outbound: &mut Outbound,
-        clocks: Clocks,
-        retries: Option<&mesh::routing::RetryPolicy>,
-    ) -> Result<Answered, Failure> {
-        let mut head = clocks.head;
-        if let Some(limit) = retries.and_then(|retries| retries.per_try_timeout) {
-            head = head.min(Instant::now() + limit);
+    fn clock(&self, permitted: &Permitted) -> Clock {
+        match permitted.timeout {
+            Some(limit) => Clock::start(limit, true),
+            None => Clock::start(Duration::from_millis(self.limits.response_timeout_ms), false),
         }
-        outbound.keep_copy(retries.is_some_and(|retries| retries.attempts > 0));
-        attempt::attempt(pool, outbound, Clocks { head, ..clocks }).await
     }
 
-    fn clocks(&self, permitted: &Permitted) -> Clocks {
-        let now = Instant::now();
-        let whole = permitted.timeout.map(|limit| now + limit);
-        let head = now + Duration::from_millis(self.limits.response_timeout_ms);
-        Clocks { whole, head: whole.unwrap_or(head) }
+    /// Where the proxy itself listens: requests sent there would come round for ever.
+    pub(crate) fn set_own(&self, addresses: Vec<SocketAddr>) {
+        let _ = self.own.set(addresses);
+    }
+
+    fn is_own(&self, upstream: SocketAddr) -> bool {
+        let own = self.own.get().map(Vec::as_slice).unwrap_or_default();
+        own.iter().any(|own| {
+            let everywhere = own.ip().is_unspecified() && upstream.ip().is_loopback();
+            own.port() == upstream.port() && (own.ip() == upstream.ip() || everywhere)
+        })
     }
 
     fn pool(&self, address: SocketAddr) -> Arc<Pool> {
@@ -160,6 +192,18 @@ impl Forwarder {
             });
         }
     }
+}
+
+async fn attempt(
+    pool: &Arc<Pool>,
+    outbound: &mut Outbound,
+    clock: &mut Clock,
+    retries: Option<&mesh::routing::RetryPolicy>,
+) -> Result<Answered, Failure> {
+    let per_try = retries.and_then(|retries| retries.per_try_timeout);
+    clock.attempt = per_try.map(|limit| Instant::now() + limit);
+    outbound.keep_copy(retries.is_some_and(|retries| retries.attempts > 0));
+    attempt::attempt(pool, outbound, clock).await
 }
 
 /// A request body that broke explains the exchange's end; otherwise the upstream does.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
     net::TcpStream,
     time::{Instant, Sleep},
@@ -33,6 +33,10 @@ const STREAMS_PER_CONNECTION: usize = 100;
 /// HTTP/2 flow-control windows towards an upstream.
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+
+/// A shared connection with requests on it that gives no sign of life for so long is given up.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 type Io = TokioIo<TcpStream>;
 
@@ -104,6 +108,7 @@ impl Drop for Http2 {
 pub(crate) struct Pool {
     address: SocketAddr,
     limits: Arc<Limits>,
+    #[expect(clippy::vec_box, reason = "they come and go boxed: a pointer is moved, not the connection")]
     idle: Mutex<Vec<Box<Http1>>>,
     shared: Mutex<Vec<Http2>>,
     /// One opens a shared connection; the others wait for it.
@@ -173,6 +178,9 @@ impl Pool {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
             .max_header_list_size(u32::try_from(RESPONSE_BUFFER).unwrap_or(u32::MAX))
             .handshake(TokioIo::new(socket))
             .await

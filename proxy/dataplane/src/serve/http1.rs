@@ -70,7 +70,8 @@ pub(crate) async fn serve<D: Decide, C: Client>(
     let parts = connection.into_parts();
     if let Some(tunnel) = line.take_tunnel() {
         if served.is_ok() {
-            carry(&house, tunnel, Rewound::new(parts.io.into_inner(), parts.read_buf.into())).await;
+            let client = Rewound::new(parts.io.into_inner(), parts.read_buf.into());
+            Box::pin(carry(&house, tunnel, client)).await;
         }
         return;
     }
@@ -82,7 +83,8 @@ pub(crate) async fn serve<D: Decide, C: Client>(
     if let Err(error) = &served {
         tracing::debug!(%error, "HTTP/1 connection ended");
     }
-    finish(&house, line, io, served.err(), client_closed).await;
+    // Boxed: it is needed for the shortest part of a connection's life.
+    Box::pin(finish(&house, line, io, served.err(), client_closed)).await;
 }
 
 /// Carries bytes both ways after an accepted upgrade, until the proxy has drained.

@@ -112,3 +112,33 @@ async fn informational_responses_are_not_passed_on() {
     let answer = "HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     assert_eq!(fault(answer).await, ("200".to_owned(), "-"));
 }
+
+#[tokio::test]
+async fn a_long_upload_is_no_timeout_an_upstream_that_stops_reading_is() {
+    let upstream = Upstream::ok().await;
+    let limits = Limits { body_idle_timeout_ms: 5_000, ..short() };
+    let house = House::start(upstream.address, limits.clone()).await;
+    let mut socket = house.connect().await;
+    socket.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n").await.unwrap();
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        socket.write_all(b"x").await.unwrap();
+    }
+    assert_eq!(status(&read_until(&mut socket, "ok").await), "200");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let house = House::start(listener.local_addr().unwrap(), limits).await;
+    let mut socket = house.connect().await;
+    socket.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000000\r\n\r\n").await.unwrap();
+    let (mut read, mut write) = socket.into_split();
+    tokio::spawn(async move { while write.write_all(&[b'x'; 65536]).await.is_ok() {} });
+    assert_eq!(status(&read_until(&mut read, "timeout").await), "504");
+}
+
+#[tokio::test]
+async fn a_loop_to_the_proxy_itself_is_refused() {
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let house = House::start_on(address, address, Default::default(), None);
+    assert_eq!(status(&house.say(LAST_GET).await), "500");
+    house.stories(1).await;
+}
