@@ -11,7 +11,7 @@ use std::{
 use policy::{Object, Place, Problem, WorkloadName, manifest::codes};
 use serde::Deserialize;
 
-use super::enrolment;
+use super::{enrolment, null_is_default};
 use crate::settings::{FhirSettings, MeshSettings, WorkloadSettings};
 
 /// Made-up addresses come from here: reserved (RFC 1112 §4), so nobody's real one.
@@ -40,6 +40,7 @@ pub(super) type Drafts = BTreeMap<WorkloadName, Draft>;
 #[serde(default)]
 struct OwnedMetadata {
     #[serde(rename = "ownerReferences")]
+    #[serde(deserialize_with = "null_is_default")]
     owners: Vec<Owner>,
 }
 
@@ -56,8 +57,10 @@ struct Owner {
 struct PodSpec {
     service_account_name: Option<String>,
     service_account: Option<String>,
+    #[serde(deserialize_with = "null_is_default")]
     containers: Vec<Container>,
     /// Some of them are sidecars that serve ports.
+    #[serde(deserialize_with = "null_is_default")]
     init_containers: Vec<Container>,
     host_network: Option<bool>,
 }
@@ -81,6 +84,7 @@ struct PodStatus {
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
     #[serde(rename = "podIPs")]
+    #[serde(deserialize_with = "null_is_default")]
     pod_ips: Vec<PodIp>,
     phase: Option<String>,
 }
@@ -94,6 +98,7 @@ struct PodIp {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct MakerSpec {
+    #[serde(deserialize_with = "null_is_default")]
     template: Template,
     job_template: Option<JobTemplate>,
 }
@@ -101,25 +106,30 @@ struct MakerSpec {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct JobTemplate {
+    #[serde(deserialize_with = "null_is_default")]
     spec: JobSpec,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct JobSpec {
+    #[serde(deserialize_with = "null_is_default")]
     template: Template,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Template {
+    #[serde(deserialize_with = "null_is_default")]
     metadata: TemplateMetadata,
+    #[serde(deserialize_with = "null_is_default")]
     spec: PodSpec,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct TemplateMetadata {
+    #[serde(deserialize_with = "null_is_default")]
     labels: BTreeMap<String, String>,
 }
 

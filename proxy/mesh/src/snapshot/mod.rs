@@ -165,3 +165,12 @@ impl Snapshot {
         }
     }
 }
+
+/// Kubernetes takes null for an empty list, map or struct in its own types.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Default + serde::Deserialize<'de>,
+{
+    <Option<T> as serde::Deserialize>::deserialize(deserializer).map(Option::unwrap_or_default)
+}

@@ -9,7 +9,7 @@ use std::{
 use policy::{Object, Problem, WorkloadName, manifest::codes};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Workload, drafts::Drafts};
+use super::{Workload, drafts::Drafts, null_is_default};
 use crate::{
     routing::{
         destination::{
@@ -30,6 +30,7 @@ struct ServiceSpec {
     kind: Option<String>,
     external_name: Option<String>,
     selector: Option<Labels>,
+    #[serde(deserialize_with = "null_is_default")]
     ports: Vec<ServicePortSpec>,
 }
 

@@ -251,3 +251,14 @@ fn ten_thousand_workloads_policies_and_routes_build_in_seconds() {
     // Unoptimised, on a busy machine; quadratic work would take minutes.
     assert!(took.as_secs() < 30, "{took:?}");
 }
+
+#[test]
+fn nulls_are_absent_in_kubernetes_own_kinds() {
+    let snapshot = good(
+        "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d, labels: null, ownerReferences: null}, \
+          spec: {template: {metadata: {creationTimestamp: null, labels: null}, spec: {containers: null, initContainers: null}}}}\n---\n\
+         {apiVersion: v1, kind: Pod, metadata: {name: p, annotations: null}, spec: {containers: [{ports: null}]}, status: {podIP: null, podIPs: null}}\n---\n\
+         {apiVersion: v1, kind: Service, metadata: {name: s}, spec: {selector: null, ports: null}}",
+    );
+    assert_eq!(snapshot.workloads().count(), 2);
+}
