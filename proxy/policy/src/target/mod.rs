@@ -3,7 +3,7 @@
 //! With `strict` off this is Envoy 1.40 to the byte, in the mesh's normalisation mode (istio.md 1.4
 //! and 6): the fragment is cut; then, by mode, `%2f` and `%5c` are decoded; parameters of dot
 //! segments are dropped; dot segments, `\` and unreserved escapes are resolved once; slashes merged.
-//! One pass only: Envoy's own result is not always a fixed point (`%2%65` becomes `%2e`).
+//! One pass only: Envoy's own result is not always a fixed point (`/a;/..;b` and the like).
 //!
 //! With `strict` on, everything that servers are known to read differently is refused first (see
 //! [`strict`]), and what is left is a fixed point: canonicalising the canonical form changes nothing.

@@ -123,6 +123,8 @@ fn classify(path: &[u8], after: usize) -> Dot {
 fn resolve(path: &str) -> Result<String, TargetError> {
     let bytes = path.as_bytes();
     let mut out: Vec<u8> = Vec::with_capacity(bytes.len() + 8);
+    // Where a `%` was written that begins no escape; decoding what follows must not make it one.
+    let mut lone = None;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
         let dot = dot_len(bytes, at);
@@ -145,7 +147,7 @@ fn resolve(path: &str) -> Result<String, TargetError> {
         at += 1;
         match byte {
             b'\\' => out.push(b'/'),
-            b'%' => at += escape(bytes, at, &mut out)?,
+            b'%' => at += escape(bytes, at, &mut out, &mut lone)?,
             _ if escaped_when_raw(byte) => push_escaped(byte, &mut out),
             _ => out.push(byte),
         }
@@ -155,25 +157,48 @@ fn resolve(path: &str) -> Result<String, TargetError> {
 }
 
 /// Handles what follows a `%`; says how many bytes it consumed (two, or none when malformed).
-fn escape(bytes: &[u8], at: usize, out: &mut Vec<u8>) -> Result<usize, TargetError> {
-    let Some(&[high, low]) = bytes.get(at..at + 2) else {
-        out.push(b'%');
-        return Ok(0);
+fn escape(
+    bytes: &[u8],
+    at: usize,
+    out: &mut Vec<u8>,
+    lone: &mut Option<usize>,
+) -> Result<usize, TargetError> {
+    let decoded = match bytes.get(at..at + 2) {
+        Some(&[high, low]) => hex_pair(high, low).map(|byte| (byte, high, low)),
+        _ => None,
     };
-    match hex_pair(high, low) {
+    match decoded {
         None => {
+            *lone = Some(out.len());
             out.push(b'%');
             Ok(0)
         }
-        Some(0) => Err(TargetError::Nul),
-        Some(byte) if unreserved(byte) => {
+        Some((0, ..)) => Err(TargetError::Nul),
+        Some((byte, ..)) if unreserved(byte) => {
             out.push(byte);
+            if let Some(lone) = *lone {
+                keep_lone(lone, bytes.get(at + 2).copied(), out);
+            }
             Ok(2)
         }
-        Some(_) => {
+        Some((_, high, low)) => {
             out.extend([b'%', high, low]);
             Ok(2)
         }
+    }
+}
+
+/// Undoing an escape right behind a lone `%` can make an escape of the two (`%2%65` would become
+/// `%2e`, which the upstream would take for a dot that no policy has seen): the `%` is then written
+/// as `%25`. `next` is the byte that comes after the one just written.
+fn keep_lone(lone: usize, next: Option<u8>, out: &mut Vec<u8>) {
+    let makes_escape = match out.get(lone..) {
+        Some(&[b'%', high, low]) => hex_pair(high, low).is_some(),
+        Some(&[b'%', high]) => next.is_some_and(|low| hex_pair(high, low).is_some()),
+        _ => false,
+    };
+    if makes_escape {
+        out.splice(lone + 1..lone + 1, *b"25");
     }
 }
 

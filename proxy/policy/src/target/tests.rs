@@ -47,7 +47,14 @@ fn each_mode_treats_targets_as_envoy_does() {
         // One decoding only.
         ("/a%252fb", "/a%252fb", "/a%252fb", "/a%252fb", "/a%252fb"),
         ("/%25%32%65", "/%25%32%65", "/%252e", "/%252e", "/%252e"),
-        ("/%2%65", "/%2%65", "/%2e", "/%2e", "/%2e"),
+        // Decoding never makes an escape that was not there.
+        ("/%2%65", "/%2%65", "/%252e", "/%252e", "/%252e"),
+        ("/%%61a", "/%%61a", "/%25aa", "/%25aa", "/%25aa"),
+        ("/%%36%35", "/%%36%35", "/%2565", "/%2565", "/%2565"),
+        ("/%%61g", "/%%61g", "/%ag", "/%ag", "/%ag"),
+        ("/%%61%2f", "/%%61%2f", "/%a%2f", "/%a%2f", "/%a/"),
+        ("/%zz%61", "/%zz%61", "/%zza", "/%zza", "/%zza"),
+        ("/aa%/../bb0%61%62", "/aa%/../bb0%61%62", "/bb0ab", "/bb0ab", "/bb0ab"),
         // Malformed escapes pass.
         ("/%zz/%", "/%zz/%", "/%zz/%", "/%zz/%", "/%zz/%"),
         // Overlong UTF-8 stays.
@@ -90,6 +97,15 @@ fn each_mode_treats_targets_as_envoy_does() {
         {
             assert_eq!(envoy(mode, raw).as_deref(), Ok(want), "{raw} under {mode:?}");
         }
+    }
+}
+
+#[test]
+fn bug_decoding_behind_a_lone_percent_made_dot_segments_that_no_policy_saw() {
+    for mode in [Base, MergeSlashes, DecodeAndMergeSlashes] {
+        assert_eq!(envoy(mode, "/x/%2%65%2%65/admin").as_deref(), Ok("/x/%252e%252e/admin"));
+        assert_eq!(envoy(mode, "/x%2%66admin").as_deref(), Ok("/x%252fadmin"));
+        assert_eq!(envoy(mode, "/x%5%63admin").as_deref(), Ok("/x%255cadmin"));
     }
 }
 
