@@ -33,6 +33,8 @@ pub mod reply;
 mod route;
 pub mod secure;
 pub mod serve;
+#[cfg(test)]
+mod testing;
 
 pub use engine::{Engine, EngineSettings};
 pub use limits::Limits;

@@ -2,6 +2,7 @@
 //! gateway its own policies and its route before them. Live requests and offline ones
 //! (`fhirward test`, `fhirward explain`) come this way alike.
 
+mod tcp;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -12,7 +13,7 @@ use fhir::Format;
 use http::{header, request::Parts};
 use identity::Authenticator;
 use mesh::{Snapshot, Workload};
-use observe::{Record, record::Protocol};
+use observe::Record;
 use policy::{Outcome, Step, target::TargetRules};
 use tokio::sync::watch;
 
@@ -20,7 +21,7 @@ use crate::{
     Limits, Refusal,
     accept::Connection,
     admit::{self, AdmitError, Admitted, Place},
-    authorize::{self, Caller, Cleared, Permitted, PermittedTcp, Terms},
+    authorize::{self, Caller, Cleared, Permitted, Terms},
     classify::classify,
     dice::Dice,
     identify::{Identified, identify},
@@ -116,19 +117,6 @@ impl Engine {
         head: Parts,
     ) -> (Result<Permitted, Box<Refused>>, Vec<Step>) {
         self.walk(connection, head, Trace::everything()).await
-    }
-
-    /// The whole decision about a raw TCP connection to a workload.
-    ///
-    /// # Errors
-    /// [`Refused`] with [`Refusal::Dropped`]: the connection is closed.
-    pub fn decide_tcp(&self, connection: &Connection) -> Result<PermittedTcp, Box<Refused>> {
-        self.walk_tcp(connection, Trace::live(self.settings.keep_reasons)).0
-    }
-
-    /// [`Engine::decide_tcp`], with every step.
-    pub fn explain_tcp(&self, connection: &Connection) -> (Result<PermittedTcp, Box<Refused>>, Vec<Step>) {
-        self.walk_tcp(connection, Trace::everything())
     }
 
     pub(crate) fn labels(&self) -> &Labels {
@@ -260,55 +248,6 @@ impl Engine {
             let realm = reply::realm(scheme, request.authority(), request.original_target().as_str());
             walk.reply.realm = Some(realm);
             Refusal::Credentials(rejection)
-        })
-    }
-
-    fn walk_tcp(
-        &self,
-        connection: &Connection,
-        mut trace: Trace,
-    ) -> (Result<PermittedTcp, Box<Refused>>, Vec<Step>) {
-        let mut story = record::begin(connection, http::Version::HTTP_11);
-        story.protocol = Protocol::Tcp;
-        story.http_version = "";
-        let result = self.rooms_tcp(connection, &mut story, &mut trace);
-        let steps = trace.into_steps();
-        let result = result.map_err(|error| {
-            let refusal = Refusal::Dropped(error);
-            record::refused(&mut story, &refusal);
-            if self.settings.keep_reasons {
-                story.steps.clone_from(&steps);
-            }
-            Box::new(Refused { refusal, reply: ReplyContext::default(), story })
-        });
-        (result, steps)
-    }
-
-    fn rooms_tcp(
-        &self,
-        connection: &Connection,
-        story: &mut Record,
-        trace: &mut Trace,
-    ) -> Result<PermittedTcp, AdmitError> {
-        let admitted = admit::admit(connection, self.newest())?;
-        let snapshot = admitted.snapshot();
-        story.snapshot = snapshot.version;
-        let Place::Workload { workload, port } = admitted.place() else {
-            return Err(AdmitError::NotHttp);
-        };
-        record::source_at(story, &self.labels, snapshot, connection);
-        record::destination(story, &self.labels, snapshot, (workload, *port), None);
-        let ip = connection.peer.ip().to_canonical();
-        let caller = Caller {
-            ip,
-            remote_ip: ip,
-            identity: connection.identity.as_ref(),
-            sni: connection.sni.as_deref(),
-            tls: connection.tls,
-        };
-        authorize::authorize_tcp(caller, (workload, *port), trace).map_err(|(error, decision)| {
-            story.decision = Some(*decision);
-            error
         })
     }
 }

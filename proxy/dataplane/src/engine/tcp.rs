@@ -1,0 +1,78 @@
+//! Raw TCP: admitted, then asked of the policies without a request.
+
+use observe::{Record, record::Protocol};
+use policy::Step;
+
+use super::{Engine, Refused, Trace};
+use crate::{
+    Refusal,
+    accept::Connection,
+    admit::{self, AdmitError, Place},
+    authorize::{self, Caller, PermittedTcp},
+    record,
+    reply::ReplyContext,
+};
+
+impl Engine {
+    /// The whole decision about a raw TCP connection to a workload.
+    ///
+    /// # Errors
+    /// [`Refused`] with [`Refusal::Dropped`]: the connection is closed.
+    pub fn decide_tcp(&self, connection: &Connection) -> Result<PermittedTcp, Box<Refused>> {
+        self.walk_tcp(connection, Trace::live(self.settings.keep_reasons)).0
+    }
+
+    /// [`Engine::decide_tcp`], with every step.
+    pub fn explain_tcp(&self, connection: &Connection) -> (Result<PermittedTcp, Box<Refused>>, Vec<Step>) {
+        self.walk_tcp(connection, Trace::everything())
+    }
+
+    fn walk_tcp(
+        &self,
+        connection: &Connection,
+        mut trace: Trace,
+    ) -> (Result<PermittedTcp, Box<Refused>>, Vec<Step>) {
+        let mut story = record::begin(connection, http::Version::HTTP_11);
+        story.protocol = Protocol::Tcp;
+        story.http_version = "";
+        let result = self.rooms_tcp(connection, &mut story, &mut trace);
+        let steps = trace.into_steps();
+        let result = result.map_err(|error| {
+            let refusal = Refusal::Dropped(error);
+            record::refused(&mut story, &refusal);
+            if self.settings.keep_reasons {
+                story.steps.clone_from(&steps);
+            }
+            Box::new(Refused { refusal, reply: ReplyContext::default(), story })
+        });
+        (result, steps)
+    }
+
+    fn rooms_tcp(
+        &self,
+        connection: &Connection,
+        story: &mut Record,
+        trace: &mut Trace,
+    ) -> Result<PermittedTcp, AdmitError> {
+        let admitted = admit::admit(connection, self.newest())?;
+        let snapshot = admitted.snapshot();
+        story.snapshot = snapshot.version;
+        let Place::Workload { workload, port } = admitted.place() else {
+            return Err(AdmitError::NotHttp);
+        };
+        record::source_at(story, &self.labels, snapshot, connection);
+        record::destination(story, &self.labels, snapshot, (workload, *port), None);
+        let ip = connection.peer.ip().to_canonical();
+        let caller = Caller {
+            ip,
+            remote_ip: ip,
+            identity: connection.identity.as_ref(),
+            sni: connection.sni.as_deref(),
+            tls: connection.tls,
+        };
+        authorize::authorize_tcp(caller, (workload, *port), trace).map_err(|(error, decision)| {
+            story.decision = Some(*decision);
+            error
+        })
+    }
+}
