@@ -109,7 +109,7 @@ fn password(realm: &Realm, client: &Client, form: &Parameters) -> Result<Value, 
     let scope = scope(realm, form)?;
     let missing = || unauthorized("invalid_request", "Missing parameter: username");
     let username = form.get("username").ok_or_else(missing)?;
-    let wrong = || unauthorized("invalid_grant", "Invalid user credentials");
+    let wrong = || bad_request("invalid_grant", "Invalid user credentials");
     let user = realm.user(username).map_err(|_| wrong())?;
     if form.get("password") != Some(user.password.as_str()) {
         return Err(wrong());

@@ -94,11 +94,11 @@ async fn errors_are_keycloaks() {
     let secret = idp.realm("IDEA4RC").unwrap().client_secret("idea-svc").unwrap().to_owned();
     type Row<'a> = (Vec<(&'a str, &'a str)>, u16, &'a str, &'a str);
     let table: Vec<Row<'_>> = vec![
-        (with(&[("password", "wrong")]), 401, "invalid_grant", "Invalid user credentials"),
-        (with(&[]), 401, "invalid_grant", "Invalid user credentials"),
+        (with(&[("password", "wrong")]), 400, "invalid_grant", "Invalid user credentials"),
+        (with(&[]), 400, "invalid_grant", "Invalid user credentials"),
         (
             vec![("grant_type", "password"), ("client_id", "idea"), ("username", "eve"), ("password", "x")],
-            401,
+            400,
             "invalid_grant",
             "Invalid user credentials",
         ),
