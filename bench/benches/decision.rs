@@ -27,9 +27,7 @@ fn decisions(criterion: &mut Criterion) {
             Ok(policy) => policy,
             Err(problems) => panic!("{problems:?}"),
         };
-        for (name, method, verdict) in
-            [("allow", "GET", Verdict::Allow), ("deny", "DELETE", Verdict::Deny)]
-        {
+        for (name, method, verdict) in [("allow", "GET", Verdict::Allow), ("deny", "DELETE", Verdict::Deny)] {
             let question = question(method);
             assert_eq!(policy.decide(&question).verdict, verdict);
             criterion.bench_function(&format!("{name} among {} policies", others + 2), |bencher| {

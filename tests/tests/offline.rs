@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{path::Path, process::{Command, Output}};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
 use serde_json::Value;
 use tests::harness::{binary, repository};
@@ -86,7 +89,8 @@ fn json_output_has_the_documented_shape() {
 #[test]
 fn check_is_content_with_the_data_mesh_and_not_with_a_misspelt_field() {
     let folder = tempfile::tempdir().unwrap();
-    let good = std::fs::read_to_string(repository().join("config/data-mesh/08-authorization-medic.yaml")).unwrap();
+    let good =
+        std::fs::read_to_string(repository().join("config/data-mesh/08-authorization-medic.yaml")).unwrap();
     std::fs::write(folder.path().join("bad.yaml"), good.replace("methods", "method")).unwrap();
     let output = fhirward(&["check", "--output", "json", &folder.path().display().to_string()]);
     assert_eq!(output.status.code(), Some(1));
@@ -102,8 +106,17 @@ fn check_is_content_with_the_data_mesh_and_not_with_a_misspelt_field() {
 fn explain_prints_what_each_rule_saw() {
     let claims = r#"{"iss":"https://keycloak.idea.lst.tfo.upm.es/realms/IDEA4RC","sub":"a","realm_access":{"roles":["Patient"]}}"#;
     let output = fhirward(&[
-        "explain", "--manifests", "config/data-mesh", "--via", "gateway", "--method", "POST", "--path", "/Patient",
-        "--claims", claims,
+        "explain",
+        "--manifests",
+        "config/data-mesh",
+        "--via",
+        "gateway",
+        "--method",
+        "POST",
+        "--path",
+        "/Patient",
+        "--claims",
+        claims,
     ]);
     let shown = text(&output.stdout);
     assert_eq!(output.status.code(), Some(1), "{shown}{}", text(&output.stderr));

@@ -31,7 +31,11 @@ async fn get(url: &str, token: &str) -> u16 {
 /// Only answers of this status, and some of them.
 fn all(outcomes: &std::collections::BTreeMap<Outcome, u64>, status: u16, proxy: &Proxy) {
     assert!(outcomes.values().sum::<u64>() > 20, "too few to tell: {outcomes:?}");
-    assert!(outcomes.keys().all(|outcome| *outcome == Outcome::Status(status)), "{outcomes:?}\n{}", tail(proxy));
+    assert!(
+        outcomes.keys().all(|outcome| *outcome == Outcome::Status(status)),
+        "{outcomes:?}\n{}",
+        tail(proxy)
+    );
 }
 
 fn tail(proxy: &Proxy) -> String {
@@ -78,7 +82,10 @@ async fn the_tutorials_table_holds_with_keycloak_and_the_full_hapi_server() {
 
     let prometheus = Prometheus::start(&[proxy.admin()]).await.unwrap();
     for (query, least) in [
-        ("sum(istio_requests_total{reporter=\"destination\",destination_workload=\"fhir-server\",response_code=\"200\"})", 1.0),
+        (
+            "sum(istio_requests_total{reporter=\"destination\",destination_workload=\"fhir-server\",response_code=\"200\"})",
+            1.0,
+        ),
         ("sum(istio_requests_total{response_code=\"403\"})", 4.0),
         ("min(fhirward_issuer_up)", 1.0),
         ("sum(fhirward_jwks_keys)", 1.0),

@@ -27,8 +27,9 @@ async fn status(url: &str, token: &str) -> u16 {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tutorials_table_holds_with_the_manifests_unchanged() {
     let hospital = Hospital::open("").await.unwrap();
-    let outcomes =
-        clients::run(&hospital.proxy.url("ingress"), None, &hospital.tokens, &tutorial_table()).await.unwrap();
+    let outcomes = clients::run(&hospital.proxy.url("ingress"), None, &hospital.tokens, &tutorial_table())
+        .await
+        .unwrap();
     let mut report = Vec::new();
     let good = clients::write_report(&mut report, &outcomes).unwrap();
     assert!(good, "{}\n{}", String::from_utf8_lossy(&report), hospital.proxy.log());
@@ -38,10 +39,17 @@ async fn the_tutorials_table_holds_with_the_manifests_unchanged() {
         assert!(!seen.headers.contains_key("authorization"), "{seen:?}");
     }
     // What happened is told, with every label, and without patients' names or tokens.
-    let allowed = hospital.proxy.metric("istio_requests_total", &["response_code=\"200\"", "destination_workload=\"fhir-server\""]).await.unwrap();
+    let allowed = hospital
+        .proxy
+        .metric("istio_requests_total", &["response_code=\"200\"", "destination_workload=\"fhir-server\""])
+        .await
+        .unwrap();
     assert!(allowed >= 1.0);
     let log = hospital.proxy.log();
-    assert!(log.contains("\"verdict\":\"deny\"") && log.contains("ns[datamesh]-policy[require-jwt-patient]-rule[0]"));
+    assert!(
+        log.contains("\"verdict\":\"deny\"")
+            && log.contains("ns[datamesh]-policy[require-jwt-patient]-rule[0]")
+    );
     assert!(!log.contains(&hospital.tokens.alice) && !log.contains("Demo"));
 }
 

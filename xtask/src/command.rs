@@ -64,15 +64,8 @@ pub fn cargo() -> Command {
 /// # Errors
 /// When it cannot be started or ends with another code than 0.
 pub fn show(command: &mut Command) -> Result<(), Failure> {
-    let status = command
-        .stdin(Stdio::null())
-        .status()
-        .doing(format_args!("start {}", name(command)))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(Failure(format!("{} ended with {status}", name(command))))
-    }
+    let status = command.stdin(Stdio::null()).status().doing(format_args!("start {}", name(command)))?;
+    if status.success() { Ok(()) } else { Err(Failure(format!("{} ended with {status}", name(command)))) }
 }
 
 /// Runs a program whose output goes to `log`, and is looked at only when it fails.
@@ -82,9 +75,7 @@ pub fn show(command: &mut Command) -> Result<(), Failure> {
 /// takes longer than `limit`, at which it is killed.
 pub fn quiet(command: &mut Command, log: &Path, limit: Duration) -> Result<(), Failure> {
     let file = File::create(log).doing(format_args!("write {}", log.display()))?;
-    let copy = file
-        .try_clone()
-        .doing(format_args!("write {}", log.display()))?;
+    let copy = file.try_clone().doing(format_args!("write {}", log.display()))?;
     let mut child = command
         .stdin(Stdio::null())
         .stdout(file)
@@ -93,17 +84,11 @@ pub fn quiet(command: &mut Command, log: &Path, limit: Duration) -> Result<(), F
         .doing(format_args!("start {}", name(command)))?;
     let started = Instant::now();
     loop {
-        let ended = child
-            .try_wait()
-            .doing(format_args!("wait for {}", name(command)))?;
+        let ended = child.try_wait().doing(format_args!("wait for {}", name(command)))?;
         match ended {
             Some(status) if status.success() => return Ok(()),
             Some(status) => {
-                return Err(Failure(format!(
-                    "{} ended with {status}:\n{}",
-                    name(command),
-                    tail(log)
-                )));
+                return Err(Failure(format!("{} ended with {status}:\n{}", name(command), tail(log))));
             }
             None if started.elapsed() > limit => {
                 let _ = child.kill();
@@ -122,11 +107,7 @@ pub fn quiet(command: &mut Command, log: &Path, limit: Duration) -> Result<(), F
 
 /// What a short program prints on both its outputs, or nothing when it cannot be run.
 pub fn output(program: &str, args: &[&str]) -> Option<String> {
-    let output = Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .ok()?;
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output().ok()?;
     output.status.success().then(|| {
         let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.push_str(&String::from_utf8_lossy(&output.stderr));
@@ -138,22 +119,14 @@ pub fn output(program: &str, args: &[&str]) -> Option<String> {
 pub fn find(program: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path)
-        .map(|folder| folder.join(program))
-        .find(|file| {
-            fs::metadata(file)
-                .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
-        })
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| {
+        fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+    })
 }
 
 fn name(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(
-        command
-            .get_args()
-            .take(4)
-            .map(|word| word.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().take(4).map(|word| word.to_string_lossy().into_owned()));
     words.join(" ")
 }
 

@@ -10,10 +10,7 @@ use xtask::provision::{self, Part};
 use xtask::suite;
 
 #[derive(Parser)]
-#[command(
-    name = "xtask",
-    about = "Demo, tests, benchmarks and lints of Fhirward"
-)]
+#[command(name = "xtask", about = "Demo, tests, benchmarks and lints of Fhirward")]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -68,15 +65,7 @@ fn main() -> ExitCode {
 
 fn demo(args: &[String]) -> Result<(), Failure> {
     let mut cargo = command::cargo();
-    cargo.args([
-        "run",
-        "--release",
-        "-p",
-        "demo",
-        "--bin",
-        "fhirward-demo",
-        "--",
-    ]);
+    cargo.args(["run", "--release", "-p", "demo", "--bin", "fhirward-demo", "--"]);
     become_it(cargo.args(args))
 }
 

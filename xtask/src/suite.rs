@@ -37,10 +37,7 @@ impl Steps {
         say("");
         for (name, took, passed) in &self.done {
             let verdict = if *passed { "ok" } else { "FAILED" };
-            say(&format!(
-                "{:>8.1} s  {verdict:<6}  {name}",
-                took.as_secs_f64()
-            ));
+            say(&format!("{:>8.1} s  {verdict:<6}  {name}", took.as_secs_f64()));
         }
     }
 }
@@ -52,9 +49,7 @@ impl Steps {
 /// `no_real` leaves them out, and is refused where `CI=true`.
 pub fn test(no_real: bool) -> Result<(), Failure> {
     if no_real && std::env::var("CI").is_ok_and(|value| value == "true") {
-        return Err(Failure(
-            "--no-real is refused where CI=true: CI runs the real parts".to_owned(),
-        ));
+        return Err(Failure("--no-real is refused where CI=true: CI runs the real parts".to_owned()));
     }
     let mut steps = Steps::new();
     let outcome = test_steps(&mut steps, no_real);
@@ -71,18 +66,12 @@ fn test_steps(steps: &mut Steps, no_real: bool) -> Result<(), Failure> {
     }
     steps.step("format", format)?;
     steps.step("clippy", clippy)?;
-    steps.step("tests", || {
-        command::show(command::cargo().args(["test", "--workspace"]))
-    })?;
+    steps.step("tests", || command::show(command::cargo().args(["test", "--workspace"])))?;
     if !no_real {
         steps.step("build the binaries", || {
-            command::show(
-                command::cargo().args(["build", "-p", "fhirward", "-p", "demo", "--bins"]),
-            )
+            command::show(command::cargo().args(["build", "-p", "fhirward", "-p", "demo", "--bins"]))
         })?;
-        steps.step("tests against real components", || {
-            command::show(&mut real_tests())
-        })?;
+        steps.step("tests against real components", || command::show(&mut real_tests()))?;
     }
     Ok(())
 }
@@ -90,15 +79,7 @@ fn test_steps(steps: &mut Steps, no_real: bool) -> Result<(), Failure> {
 /// One test at a time: each may start several servers, and two cores must do.
 fn real_tests() -> Command {
     let mut cargo = command::cargo();
-    cargo.args([
-        "test",
-        "-p",
-        "tests",
-        "--features",
-        REAL,
-        "--",
-        "--test-threads=1",
-    ]);
+    cargo.args(["test", "-p", "tests", "--features", REAL, "--", "--test-threads=1"]);
     cargo
 }
 
@@ -120,9 +101,7 @@ fn lint_steps(steps: &mut Steps) -> Result<(), Failure> {
         say("NOT RUN: cargo-deny is not installed (cargo install cargo-deny)");
         return Ok(());
     }
-    steps.step("cargo-deny", || {
-        command::show(command::cargo().args(["deny", "check"]))
-    })
+    steps.step("cargo-deny", || command::show(command::cargo().args(["deny", "check"])))
 }
 
 fn format() -> Result<(), Failure> {

@@ -142,10 +142,10 @@ fn bind(listeners: &[ListenerSettings]) -> Result<Vec<Bound>, StartError> {
                 ListenerRole::Workload(name, port) => Entry::Workload { name, port },
                 ListenerRole::Gateway(key) => Entry::Gateway(key),
             },
-            tls: settings.tls.as_ref().map(|tls| TlsFiles {
-                certificate: tls.certificate.clone(),
-                key: tls.key.clone(),
-            }),
+            tls: settings
+                .tls
+                .as_ref()
+                .map(|tls| TlsFiles { certificate: tls.certificate.clone(), key: tls.key.clone() }),
         };
         Ok(listener.bind()?)
     };

@@ -20,11 +20,7 @@ impl Recorder {
     /// When the log file cannot be opened.
     pub fn new(settings: &ObserveSettings) -> Result<Self, OpenError> {
         let metrics = Arc::new(Metrics::new(settings));
-        let log = settings
-            .access_log
-            .enabled
-            .then(|| AccessLog::open(&settings.access_log))
-            .transpose()?;
+        let log = settings.access_log.enabled.then(|| AccessLog::open(&settings.access_log)).transpose()?;
         Ok(Self { metrics, log })
     }
 

@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 
 /// Words of FHIR URLs that say nothing of a person (FHIR R5 http.html).
-const WORDS: [&str; 8] =
-    ["fhir", "metadata", "_history", "_search", "r4", "r5", "baseR4", "actuator"];
+const WORDS: [&str; 8] = ["fhir", "metadata", "_history", "_search", "r4", "r5", "baseR4", "actuator"];
 
 /// The path with every segment that may name someone or something replaced by `*`: resource type
 /// names, `$operations` and the fixed words of FHIR's URLs stay.

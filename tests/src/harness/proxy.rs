@@ -21,7 +21,9 @@ const LIMIT: Duration = Duration::from_secs(20);
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// The binary is not there.
-    #[error("target/<profile>/fhirward is not built: run `cargo build -p fhirward` (or `cargo xtask test`) first")]
+    #[error(
+        "target/<profile>/fhirward is not built: run `cargo build -p fhirward` (or `cargo xtask test`) first"
+    )]
     NotBuilt,
     /// Files.
     #[error(transparent)]
@@ -48,7 +50,11 @@ impl Proxy {
     ///
     /// # Errors
     /// When it does not get ready.
-    pub async fn start(listeners: &[&str], settings: &str, files: &[(&str, &str)]) -> Result<Self, ProxyError> {
+    pub async fn start(
+        listeners: &[&str],
+        settings: &str,
+        files: &[(&str, &str)],
+    ) -> Result<Self, ProxyError> {
         let folder = tempfile::tempdir()?;
         for (name, text) in files {
             write(folder.path(), name, text)?;

@@ -19,6 +19,7 @@ pub use newman::{Newman, Report};
 pub use prometheus::{Prometheus, Sample};
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -28,15 +29,33 @@ use xtask::provision::{self, Part};
 /// How long one call to a real component may take.
 const CALL_LIMIT: Duration = Duration::from_secs(30);
 
+/// Ports that Linux does not use for outgoing connections by default (those begin at 32768).
+const PORTS: Range<u16> = 10_000..32_000;
+const PORT_ATTEMPTS: u32 = 100;
+
 /// The folder of a provisioned part.
 fn part(part: Part) -> Result<PathBuf> {
     provision::ready(part).map_err(|failure| RealError::NotProvisioned(failure.to_string()))
 }
 
-/// A loopback port that was free a moment ago. Somebody else may take it before it is used.
+/// A loopback port that was free a moment ago, from below the range that the kernel takes the ports
+/// of outgoing connections from: a server binds it only seconds later, or again after a restart under
+/// load, and by then one of those would have been somebody's.
 async fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    Ok(listener.local_addr()?.port())
+    for _ in 0..PORT_ATTEMPTS {
+        let port = PORTS.start + random_u16()? % (PORTS.end - PORTS.start);
+        if TcpListener::bind(loopback(port)).await.is_ok() {
+            return Ok(port);
+        }
+    }
+    Err(RealError::Shape(format!("no free port found in {PORTS:?}")))
+}
+
+fn random_u16() -> Result<u16> {
+    let mut bytes = [0_u8; 2];
+    aws_lc_rs::rand::fill(&mut bytes)
+        .map_err(|_| RealError::Shape("the system gives no random bytes".to_owned()))?;
+    Ok(u16::from_ne_bytes(bytes))
 }
 
 fn loopback(port: u16) -> SocketAddr {

@@ -17,10 +17,8 @@ pub(super) fn make(part: Part, workshop: &Workshop) -> Result<(), Failure> {
     let lib = workshop.out.join("lib");
     with_retries(|| {
         let mut mvn = maven(workshop);
-        mvn.current_dir(&project)
-            .args(["package", "dependency:copy-dependencies"]);
-        mvn.arg("-DincludeScope=runtime")
-            .arg(format!("-DoutputDirectory={}", lib.display()));
+        mvn.current_dir(&project).args(["package", "dependency:copy-dependencies"]);
+        mvn.arg("-DincludeScope=runtime").arg(format!("-DoutputDirectory={}", lib.display()));
         command::quiet(&mut mvn, &workshop.log("maven"), MAVEN_LIMIT)
     })?;
     let jar = project.join(format!("target/{part}-1.jar"));
@@ -32,10 +30,7 @@ pub(super) fn make(part: Part, workshop: &Workshop) -> Result<(), Failure> {
 pub(super) fn maven(workshop: &Workshop) -> Command {
     let mut mvn = Command::new("mvn");
     mvn.args(["-B", "-ntp", "-q"]);
-    mvn.arg(format!(
-        "-Dmaven.repo.local={}",
-        workshop.maven_repository.display()
-    ));
+    mvn.arg(format!("-Dmaven.repo.local={}", workshop.maven_repository.display()));
     mvn
 }
 

@@ -35,11 +35,7 @@ pub fn provision(parts: &[Part]) -> Result<(), Failure> {
     let _one_at_a_time = lock(&cache)?;
     remove_leftovers(&cache)?;
 
-    let missing: Vec<Part> = parts
-        .iter()
-        .copied()
-        .filter(|part| ready(*part).is_err())
-        .collect();
+    let missing: Vec<Part> = parts.iter().copied().filter(|part| ready(*part).is_err()).collect();
     tools::ensure(&missing)?;
     for part in parts {
         if missing.contains(part) {
@@ -64,10 +60,7 @@ fn make(part: Part, cache: &Path) -> Result<(), Failure> {
     }
     .map_err(|failure| Failure(format!("{part} cannot be provisioned: {failure}")))?;
     workshop.install(part, cache)?;
-    say(&format!(
-        "{part}: made in {:.0} s",
-        started.elapsed().as_secs_f64()
-    ));
+    say(&format!("{part}: made in {:.0} s", started.elapsed().as_secs_f64()));
     Ok(())
 }
 
@@ -117,9 +110,7 @@ fn with_retries(step: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
     loop {
         match step() {
             Err(failure) if attempt < ATTEMPTS => {
-                say(&format!(
-                    "attempt {attempt} of {ATTEMPTS} failed: {failure}"
-                ));
+                say(&format!("attempt {attempt} of {ATTEMPTS} failed: {failure}"));
                 thread::sleep(BETWEEN_ATTEMPTS);
                 attempt += 1;
             }

@@ -19,13 +19,7 @@ pub(super) fn make(workshop: &Workshop) -> Result<(), Failure> {
         let mut npm = Command::new("npm");
         npm.current_dir(&workshop.out);
         // No package runs code of its own at installation.
-        npm.args([
-            "ci",
-            "--ignore-scripts",
-            "--no-audit",
-            "--no-fund",
-            "--no-update-notifier",
-        ]);
+        npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier"]);
         command::quiet(&mut npm, &workshop.log("npm"), NPM_LIMIT)
     })
 }

@@ -34,13 +34,7 @@ pub enum Part {
 
 impl Part {
     /// Every part, quickest to be missed first.
-    pub const ALL: &[Self] = &[
-        Self::Keycloak,
-        Self::Hapi,
-        Self::HapiJpa,
-        Self::Newman,
-        Self::Prometheus,
-    ];
+    pub const ALL: &[Self] = &[Self::Keycloak, Self::Hapi, Self::HapiJpa, Self::Newman, Self::Prometheus];
 
     const fn name(self) -> &'static str {
         match self {
@@ -85,9 +79,7 @@ impl fmt::Display for Part {
 /// The folder of all parts: `$FHIRWARD_CACHE`, else `target/real` of the workspace.
 pub fn cache() -> PathBuf {
     match std::env::var_os(CACHE_VARIABLE) {
-        Some(folder) if !folder.is_empty() => {
-            std::path::absolute(&folder).unwrap_or_else(|_| folder.into())
-        }
+        Some(folder) if !folder.is_empty() => std::path::absolute(&folder).unwrap_or_else(|_| folder.into()),
         _ => root().join("target/real"),
     }
 }
@@ -102,14 +94,8 @@ pub fn ready(part: Part) -> Result<PathBuf, Failure> {
     let cure = format!("run `cargo xtask provision {part}`");
     match found {
         Some(version) if version == part.version()? => Ok(folder),
-        Some(_) => Err(Failure(format!(
-            "the {part} in {} is of another version: {cure}",
-            folder.display()
-        ))),
-        None => Err(Failure(format!(
-            "{part} is not provisioned in {}: {cure}",
-            folder.display()
-        ))),
+        Some(_) => Err(Failure(format!("the {part} in {} is of another version: {cure}", folder.display()))),
+        None => Err(Failure(format!("{part} is not provisioned in {}: {cure}", folder.display()))),
     }
 }
 

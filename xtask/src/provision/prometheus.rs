@@ -22,25 +22,17 @@ pub(super) fn make(workshop: &Workshop) -> Result<(), Failure> {
         let unpacked = unpack(workshop)?;
         fs::rename(&unpacked, &program).doing(format_args!("find {}", unpacked.display()))?;
     }
-    command::quiet(
-        Command::new(&program).arg("--version"),
-        &workshop.log("version"),
-        APT_LIMIT,
-    )
+    command::quiet(Command::new(&program).arg("--version"), &workshop.log("version"), APT_LIMIT)
 }
 
 fn unpack(workshop: &Workshop) -> Result<PathBuf, Failure> {
     if command::find("apt-get").is_none() {
-        return Err(Failure(
-            "there is no prometheus on the PATH and no apt-get here".to_owned(),
-        ));
+        return Err(Failure("there is no prometheus on the PATH and no apt-get here".to_owned()));
     }
     if download(workshop).is_err() {
         // A fresh machine has no lists of packages yet, or old ones.
         if !tools::is_root() {
-            return Err(Failure(
-                "apt-get cannot download prometheus; as root: apt-get update".to_owned(),
-            ));
+            return Err(Failure("apt-get cannot download prometheus; as root: apt-get update".to_owned()));
         }
         tools::update_lists()?;
         with_retries(|| download(workshop))?;
@@ -55,8 +47,7 @@ fn unpack(workshop: &Workshop) -> Result<PathBuf, Failure> {
 
 fn download(workshop: &Workshop) -> Result<(), Failure> {
     let mut apt = Command::new("apt-get");
-    apt.current_dir(&workshop.scratch)
-        .args(["-q", "download", "prometheus"]);
+    apt.current_dir(&workshop.scratch).args(["-q", "download", "prometheus"]);
     command::quiet(&mut apt, &workshop.log("apt"), APT_LIMIT)
 }
 

@@ -20,31 +20,11 @@ const JAVA_PARTS: &[Part] = &[Part::Keycloak, Part::Hapi, Part::HapiJpa];
 
 const TOOLS: &[Tool] = &[
     // The compiler, not only the runtime: two of the parts are ours to compile.
-    Tool {
-        program: "javac",
-        package: "default-jdk-headless",
-        needed_by: JAVA_PARTS,
-    },
-    Tool {
-        program: "mvn",
-        package: "maven",
-        needed_by: JAVA_PARTS,
-    },
-    Tool {
-        program: "unzip",
-        package: "unzip",
-        needed_by: &[Part::Keycloak],
-    },
-    Tool {
-        program: "node",
-        package: "nodejs",
-        needed_by: &[Part::Newman],
-    },
-    Tool {
-        program: "npm",
-        package: "npm",
-        needed_by: &[Part::Newman],
-    },
+    Tool { program: "javac", package: "default-jdk-headless", needed_by: JAVA_PARTS },
+    Tool { program: "mvn", package: "maven", needed_by: JAVA_PARTS },
+    Tool { program: "unzip", package: "unzip", needed_by: &[Part::Keycloak] },
+    Tool { program: "node", package: "nodejs", needed_by: &[Part::Newman] },
+    Tool { program: "npm", package: "npm", needed_by: &[Part::Newman] },
 ];
 
 /// Installs what `parts` need and this machine lacks. A program that is there is used as it is.
@@ -68,9 +48,7 @@ fn install(missing: &[&Tool]) -> Result<(), Failure> {
     let packages: Vec<&str> = missing.iter().map(|tool| tool.package).collect();
     let (programs, list) = (programs.join(", "), packages.join(" "));
     if command::find("apt-get").is_none() {
-        return Err(Failure(format!(
-            "{programs} missing, and there is no apt-get here to install {list}"
-        )));
+        return Err(Failure(format!("{programs} missing, and there is no apt-get here to install {list}")));
     }
     if !is_root() {
         return Err(Failure(format!(
@@ -82,15 +60,9 @@ fn install(missing: &[&Tool]) -> Result<(), Failure> {
     let mut words = vec!["install", "-y", "--no-install-recommends"];
     words.extend(&packages);
     with_retries(|| apt(&words))?;
-    missing
-        .iter()
-        .find(|tool| command::find(tool.program).is_none())
-        .map_or(Ok(()), |tool| {
-            Err(Failure(format!(
-                "{} is still missing after installing {}",
-                tool.program, tool.package
-            )))
-        })
+    missing.iter().find(|tool| command::find(tool.program).is_none()).map_or(Ok(()), |tool| {
+        Err(Failure(format!("{} is still missing after installing {}", tool.program, tool.package)))
+    })
 }
 
 /// Fetches the lists of packages anew.
@@ -106,23 +78,17 @@ fn apt(words: &[&str]) -> Result<(), Failure> {
     let mut apt = Command::new("apt-get");
     apt.env("DEBIAN_FRONTEND", "noninteractive");
     // Another apt may be at work on a machine that has just come up.
-    apt.args(["-q", "-o", "DPkg::Lock::Timeout=300"])
-        .args(words);
+    apt.args(["-q", "-o", "DPkg::Lock::Timeout=300"]).args(words);
     command::quiet(&mut apt, &cache().join("apt.log"), APT_LIMIT)
 }
 
 fn check_java() -> Result<(), Failure> {
-    let said = command::output("javac", &["-version"])
-        .ok_or_else(|| Failure("javac cannot be run".to_owned()))?;
+    let said =
+        command::output("javac", &["-version"]).ok_or_else(|| Failure("javac cannot be run".to_owned()))?;
     let version = said.trim().trim_start_matches("javac ");
-    let major = version
-        .split('.')
-        .next()
-        .and_then(|digits| digits.parse::<u32>().ok());
+    let major = version.split('.').next().and_then(|digits| digits.parse::<u32>().ok());
     match major {
         Some(major) if major >= OLDEST_JAVA => Ok(()),
-        _ => Err(Failure(format!(
-            "Java {OLDEST_JAVA} or newer is needed, and javac is {version}"
-        ))),
+        _ => Err(Failure(format!("Java {OLDEST_JAVA} or newer is needed, and javac is {version}"))),
     }
 }

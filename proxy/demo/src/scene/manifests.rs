@@ -9,9 +9,15 @@ const FILES: [(&str, &str); 9] = [
     ("04-services.yaml", include_str!("../../../../config/data-mesh/04-services.yaml")),
     ("05-deployments.yaml", include_str!("../../../../config/data-mesh/05-deployments.yaml")),
     ("06-virtual-service.yaml", include_str!("../../../../config/data-mesh/06-virtual-service.yaml")),
-    ("07-request-authentication.yaml", include_str!("../../../../config/data-mesh/07-request-authentication.yaml")),
+    (
+        "07-request-authentication.yaml",
+        include_str!("../../../../config/data-mesh/07-request-authentication.yaml"),
+    ),
     ("08-authorization-medic.yaml", include_str!("../../../../config/data-mesh/08-authorization-medic.yaml")),
-    ("09-authorization-patient.yaml", include_str!("../../../../config/data-mesh/09-authorization-patient.yaml")),
+    (
+        "09-authorization-patient.yaml",
+        include_str!("../../../../config/data-mesh/09-authorization-patient.yaml"),
+    ),
 ];
 
 /// Writes them to a folder of their own, from which the proxy reads them as it would anywhere.

@@ -64,7 +64,8 @@ impl Scene {
         })
         .await?;
         let addr = ports.address(8090)?;
-        let store = fhir_store::start(fhir_store::Settings { addr, ..fhir_store::Settings::default() }).await?;
+        let store =
+            fhir_store::start(fhir_store::Settings { addr, ..fhir_store::Settings::default() }).await?;
         Ok(Self { idp, store, proxy: None })
     }
 
@@ -93,7 +94,8 @@ admin: {{address: \"{admin}\"}}
             folder.path().display(),
             scene.store.addr(),
         );
-        let settings = Settings::parse("demo", &text).map_err(|problem| fhirward::problems::line(&problem))?;
+        let settings =
+            Settings::parse("demo", &text).map_err(|problem| fhirward::problems::line(&problem))?;
         let node = Node::start(settings, stop.clone()).await?;
         scene.proxy = Some(Proxy { node, ingress, admin, stop, _folder: folder });
         Ok(scene)

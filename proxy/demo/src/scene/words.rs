@@ -11,7 +11,10 @@ pub(super) fn introduce(
     store: SocketAddr,
     proxy: Option<(SocketAddr, SocketAddr)>,
 ) -> io::Result<()> {
-    writeln!(out, "identity provider  {idp}  (realm IDEA4RC; alice/alice1234! is a Patient, bob/bob1234! a Medic)")?;
+    writeln!(
+        out,
+        "identity provider  {idp}  (realm IDEA4RC; alice/alice1234! is a Patient, bob/bob1234! a Medic)"
+    )?;
     writeln!(out, "FHIR store         http://{store}  (R4 at / and /fhir, R5 at /fhir-r5)")?;
     if let Some((ingress, admin)) = proxy {
         writeln!(out, "proxy              http://{ingress}  (the data mesh's manifests, unchanged)")?;

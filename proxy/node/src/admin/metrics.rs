@@ -81,7 +81,11 @@ fn tokens(page: &mut Exposition, told: &Told) {
             (vec![("by", "cache".to_owned())], count(counters.cache_hits)),
         ],
     );
-    page.gauge("fhirward_tokens_cached", "Verified tokens in the cache.", [(Vec::new(), count(counters.cached_tokens))]);
+    page.gauge(
+        "fhirward_tokens_cached",
+        "Verified tokens in the cache.",
+        [(Vec::new(), count(counters.cached_tokens))],
+    );
     page.counter(
         "fhirward_tokens_rejected_total",
         "Requests refused for their tokens, by reason.",
@@ -92,9 +96,21 @@ fn tokens(page: &mut Exposition, told: &Told) {
 fn manifests(page: &mut Exposition, told: &Told) {
     let status = told.status.borrow().clone();
     let mut gauge = |name: &str, help: &str, value: f64| page.gauge(name, help, [(Vec::new(), value)]);
-    gauge("fhirward_manifest_problems", "Errors in the manifests as they stand; the last good policy holds while any.", count(status.problems.len() as u64));
-    gauge("fhirward_manifest_warnings", "Warnings about the manifests in force.", count(status.warnings.len() as u64));
-    gauge("fhirward_snapshot_version", "Version of the snapshot in force; 0: none yet.", count(status.version));
+    gauge(
+        "fhirward_manifest_problems",
+        "Errors in the manifests as they stand; the last good policy holds while any.",
+        count(status.problems.len() as u64),
+    );
+    gauge(
+        "fhirward_manifest_warnings",
+        "Warnings about the manifests in force.",
+        count(status.warnings.len() as u64),
+    );
+    gauge(
+        "fhirward_snapshot_version",
+        "Version of the snapshot in force; 0: none yet.",
+        count(status.version),
+    );
     page.counter(
         "fhirward_reloads_total",
         "Changes of the manifests, by outcome.",

@@ -8,7 +8,10 @@ use super::{UNUSABLE, complain, say};
 use crate::{
     policy_test::{
         self, World,
-        format::{Case, Headers, HttpVersion, Party, PolicyTest, Protocol, Request, Response, TestMetadata, TestSettings, Verdict, Via},
+        format::{
+            Case, Headers, HttpVersion, Party, PolicyTest, Protocol, Request, Response, TestMetadata,
+            TestSettings, Verdict, Via,
+        },
     },
     problems,
 };

@@ -35,7 +35,9 @@ fn mismatches(expect: &Expect, report: &CaseReport) -> Vec<Mismatch> {
     if let Some(forwarded) = &expect.forwarded {
         match &report.forwarded {
             Some(actual) => found.forwarded(forwarded, actual),
-            None => found.differ("forwarded", "something reaches the upstream".to_owned(), "nothing".to_owned()),
+            None => {
+                found.differ("forwarded", "something reaches the upstream".to_owned(), "nothing".to_owned())
+            }
         }
     }
     found.0

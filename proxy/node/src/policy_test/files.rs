@@ -34,7 +34,9 @@ fn search(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), P
         return Err(problem(folder, "", "the folders are nested too deeply"));
     }
     let mut entries = std::fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>())
+        .and_then(|entries| {
+            entries.map(|entry| entry.map(|entry| entry.path())).collect::<Result<Vec<_>, _>>()
+        })
         .map_err(failed)?;
     entries.sort();
     for path in entries {
@@ -56,7 +58,11 @@ pub fn read(file: &Path) -> Result<PolicyTest, Problem> {
     let failed = |error: std::io::Error| problem(file, "", error.to_string());
     let size = std::fs::metadata(file).map_err(failed)?.len();
     if size > MAX_FILE_BYTES {
-        return Err(problem(file, "", format!("{size} bytes are more than a PolicyTest may have ({MAX_FILE_BYTES})")));
+        return Err(problem(
+            file,
+            "",
+            format!("{size} bytes are more than a PolicyTest may have ({MAX_FILE_BYTES})"),
+        ));
     }
     let text = std::fs::read_to_string(file).map_err(failed)?;
     let test: PolicyTest = policy::manifest::from_str(&file.display().to_string(), &text)?;

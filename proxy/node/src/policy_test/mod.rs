@@ -1,8 +1,8 @@
 //! `fhirward test`: PolicyTest files, decided offline by the live code.
 
-pub mod format;
 mod expect;
 mod files;
+pub mod format;
 mod report;
 mod request;
 #[cfg(test)]

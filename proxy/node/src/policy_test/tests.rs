@@ -65,7 +65,10 @@ fn every_kind_of_bad_token_is_401_with_its_own_reason() {
 fn the_explanation_names_what_was_seen() {
     let report = ask("  request: {claims: {iss: \"https://idp.example\", sub: a, roles: [writer]}}\n");
     assert_eq!(report.verdict, Verdict::Deny);
-    assert!(report.reasons.iter().any(|line| line.contains("claim roles") && line.contains("writer")), "{report:?}");
+    assert!(
+        report.reasons.iter().any(|line| line.contains("claim roles") && line.contains("writer")),
+        "{report:?}"
+    );
 }
 
 #[test]

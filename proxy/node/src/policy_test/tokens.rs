@@ -67,7 +67,12 @@ impl Signer {
     }
 
     /// A token of that kind over the claims.
-    pub(super) fn token(&self, kind: Kind, claims: &Map<String, Value>, now: i64) -> Result<String, Unspecified> {
+    pub(super) fn token(
+        &self,
+        kind: Kind,
+        claims: &Map<String, Value>,
+        now: i64,
+    ) -> Result<String, Unspecified> {
         let mut claims = claims.clone();
         match kind {
             Kind::Expired => {
@@ -92,7 +97,12 @@ impl Signer {
         }
     }
 
-    fn sign(&self, key: &EcdsaKeyPair, kid: &str, claims: &Map<String, Value>) -> Result<String, Unspecified> {
+    fn sign(
+        &self,
+        key: &EcdsaKeyPair,
+        kid: &str,
+        claims: &Map<String, Value>,
+    ) -> Result<String, Unspecified> {
         let input = signing_input(&json!({"alg": "ES256", "typ": "JWT", "kid": kid}), claims);
         let signature = key.sign(&self.random, input.as_bytes())?;
         Ok(joined(&input, signature.as_ref()))

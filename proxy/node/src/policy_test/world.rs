@@ -64,16 +64,20 @@ impl World {
     /// Everything in the file or its manifests that cannot be used.
     pub fn build(test: &PolicyTest, file: &Path, keys: &[(String, String)]) -> Result<Self, Vec<Problem>> {
         let failed = |field: &str, message: String| vec![problem(file, field, message)];
-        let now: jiff::Timestamp =
-            test.settings.now.parse().map_err(|error: jiff::Error| failed("settings.now", error.to_string()))?;
+        let now: jiff::Timestamp = test
+            .settings
+            .now
+            .parse()
+            .map_err(|error: jiff::Error| failed("settings.now", error.to_string()))?;
         let now = now.as_second();
         let objects = objects(test, file)?;
         let settings = mesh_settings(test);
         let (snapshot, _warnings) = Snapshot::build(&objects, &settings, 1)?;
         let snapshot = Arc::new(snapshot);
         let signer = Signer::new().map_err(|_| failed("", "no key could be made".to_owned()))?;
-        let issuers = issuers(test, &snapshot, &signer, keys)
-            .map_err(|message| failed("", format!("the JWKS given for an issuer cannot be used: {message}")))?;
+        let issuers = issuers(test, &snapshot, &signer, keys).map_err(|message| {
+            failed("", format!("the JWKS given for an issuer cannot be used: {message}"))
+        })?;
         let authenticator = Authenticator::offline(issuers, Clock::Fixed(now));
         let (_, mesh) = watch::channel(Some(Arc::clone(&snapshot)));
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -133,11 +137,18 @@ impl World {
         }))
     }
 
-    fn connection(&self, case: &Case, entry: Entry, to: Option<&Workload>) -> Result<Connection, Vec<Problem>> {
+    fn connection(
+        &self,
+        case: &Case,
+        entry: Entry,
+        to: Option<&Workload>,
+    ) -> Result<Connection, Vec<Problem>> {
         let from = match &case.from {
             Some(Party::Workload(name)) => Some(self.workload(case, "from", name)?),
             Some(Party::Ip(ip)) => self.snapshot.workload_at(*ip).map(Arc::clone),
-            Some(Party::Fqdn(_)) => return Err(self.wrong(case, "from", "a peer is a workload or an address")),
+            Some(Party::Fqdn(_)) => {
+                return Err(self.wrong(case, "from", "a peer is a workload or an address"));
+            }
             None => None,
         };
         let peer = match (&case.from, &from) {
@@ -163,7 +174,12 @@ impl World {
         }))
     }
 
-    fn exchange(&self, case: &Case, connection: Connection, to: Option<&Workload>) -> Result<Exchange, Vec<Problem>> {
+    fn exchange(
+        &self,
+        case: &Case,
+        connection: Connection,
+        to: Option<&Workload>,
+    ) -> Result<Exchange, Vec<Problem>> {
         let issuer = self.first_issuer(to);
         let prepared = request::prepare(case, &self.signer, issuer.as_deref(), self.now, &self.file)
             .map_err(|problem| vec![problem])?;
@@ -200,9 +216,8 @@ impl World {
     }
 
     fn workload(&self, case: &Case, field: &str, name: &str) -> Result<Arc<Workload>, Vec<Problem>> {
-        let parsed = name
-            .parse::<WorkloadName>()
-            .map_err(|error| self.wrong(case, field, &error.to_string()))?;
+        let parsed =
+            name.parse::<WorkloadName>().map_err(|error| self.wrong(case, field, &error.to_string()))?;
         let known = self.snapshot.workload(&parsed).map(Arc::clone);
         known.ok_or_else(|| {
             self.wrong(case, field, &format!("`{name}` is neither in the manifests nor among the workloads"))
@@ -228,7 +243,8 @@ impl Gateway {
         struct Server {
             hosts: Vec<String>,
         }
-        let mut gateway = Self { labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]), host: None };
+        let mut gateway =
+            Self { labels: BTreeMap::from([("istio".to_owned(), "ingressgateway".to_owned())]), host: None };
         let gateways = objects.iter().filter(|o| o.kind == "Gateway" && o.group() == "networking.istio.io");
         for object in gateways {
             let spec: Spec = object.field("spec").map_err(|problem| vec![problem])?.unwrap_or_default();

@@ -26,7 +26,8 @@ impl<'a> Walk<'a> {
         let Some(properties) = schema["properties"].as_object() else { return };
         for (name, property) in properties {
             let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            let required = schema["required"].as_array().is_some_and(|list| list.contains(&Value::from(name.as_str())));
+            let required =
+                schema["required"].as_array().is_some_and(|list| list.contains(&Value::from(name.as_str())));
             let given = property.get("default").or_else(|| defaults.get(name));
             self.property(property, &path, required, given.unwrap_or(&Value::Null));
         }
@@ -61,9 +62,7 @@ impl<'a> Walk<'a> {
         if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
             return &self.root["$defs"][name];
         }
-        let real = |list: &'a Value| {
-            list.as_array()?.iter().find(|option| option["type"] != "null")
-        };
+        let real = |list: &'a Value| list.as_array()?.iter().find(|option| option["type"] != "null");
         match real(&schema["anyOf"]).or_else(|| real(&schema["allOf"])) {
             Some(option) => self.resolve(option),
             None => schema,
@@ -89,9 +88,11 @@ impl<'a> Walk<'a> {
         };
         match &schema["type"] {
             Value::String(name) => plain(name),
-            Value::Array(names) => {
-                names.iter().filter_map(Value::as_str).find(|name| *name != "null").map_or_else(String::new, plain)
-            }
+            Value::Array(names) => names
+                .iter()
+                .filter_map(Value::as_str)
+                .find(|name| *name != "null")
+                .map_or_else(String::new, plain),
             _ => String::new(),
         }
     }

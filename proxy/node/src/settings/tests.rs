@@ -17,7 +17,11 @@ fn mistakes_name_line_and_field() {
         ("listeners: []\n", "listeners", "at least one listener"),
         ("listeners: [{name: a, address: \"127.0.0.1:0\"}]\n", "listeners[0].to", "needs `to` or `gateway`"),
         ("listeners: [{name: a, address: \"127.0.0.1:0\", to: x/y}]\n", "listeners[0].to", "container port"),
-        ("listeners: [{name: a, address: \"127.0.0.1:0\", to: nonamespace, port: 1}]\n", "listeners[0].to", "namespace/name"),
+        (
+            "listeners: [{name: a, address: \"127.0.0.1:0\", to: nonamespace, port: 1}]\n",
+            "listeners[0].to",
+            "namespace/name",
+        ),
         ("listeners: [{name: a, adress: \"127.0.0.1:0\"}]\n", "listeners[0].adress", "address"),
         ("listeners: [{name: a, address: nowhere}]\n", "listeners[0].address", ""),
     ];

@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use serde::Serialize;
 
 use crate::{
-    AccessLogSettings, PathDetail, Record, redact,
+    AccessLogSettings, PathDetail, Record,
     record::{Party, Protocol, Reporter},
+    redact,
 };
 
 #[derive(Serialize)]
@@ -78,7 +79,10 @@ impl<'a> Side<'a> {
     fn of(party: &'a Party) -> Self {
         Self {
             address: party.address.map(|address| address.to_string()),
-            workload: party.workload.as_ref().map(|labels| format!("{}/{}", labels.namespace, labels.workload)),
+            workload: party
+                .workload
+                .as_ref()
+                .map(|labels| format!("{}/{}", labels.namespace, labels.workload)),
             principal: party.principal.as_deref(),
         }
     }
@@ -147,9 +151,10 @@ fn decided(record: &Record) -> Decided<'_> {
         policy::Verdict::Deny => "deny",
     };
     let audited = decision.audited.iter().map(AsRef::as_ref).collect();
-    let dry_run = decision.dry_run.as_ref().map(|dry| {
-        if dry.denied_by.is_some() || matches!(dry.allow, Some(None)) { "deny" } else { "allow" }
-    });
+    let dry_run = decision
+        .dry_run
+        .as_ref()
+        .map(|dry| if dry.denied_by.is_some() || matches!(dry.allow, Some(None)) { "deny" } else { "allow" });
     (Some(verdict), decision.rule.as_deref(), audited, dry_run)
 }
 

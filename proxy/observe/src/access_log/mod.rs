@@ -39,9 +39,7 @@ impl AccessLog {
         let failed = |source| OpenError { path: path.clone(), source };
         let sink: Box<dyn Write + Send> = match &settings.file {
             None => Box::new(std::io::stdout()),
-            Some(file) => Box::new(
-                OpenOptions::new().create(true).append(true).open(file).map_err(failed)?,
-            ),
+            Some(file) => Box::new(OpenOptions::new().create(true).append(true).open(file).map_err(failed)?),
         };
         let (queue, records) = sync_channel(settings.queue.max(1));
         let format = settings.clone();

@@ -43,8 +43,7 @@ fn identifiers_and_search_values_stay_out_by_default() {
 
 #[test]
 fn an_operator_may_ask_for_them() {
-    let format =
-        AccessLogSettings { path: PathDetail::Full, query: true, ..AccessLogSettings::default() };
+    let format = AccessLogSettings { path: PathDetail::Full, query: true, ..AccessLogSettings::default() };
     let line = written(&format);
     assert_eq!(line["path"], "/Patient/alice");
     assert_eq!(line["query"], "name=Smith");

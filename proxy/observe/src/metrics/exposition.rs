@@ -39,7 +39,13 @@ impl Exposition {
         self.family(name, help, "counter", samples);
     }
 
-    fn family<'a>(&mut self, name: &str, help: &str, kind: &str, samples: impl IntoIterator<Item = Sample<'a>>) {
+    fn family<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: &str,
+        samples: impl IntoIterator<Item = Sample<'a>>,
+    ) {
         // Writing to a String cannot fail.
         let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (labels, value) in samples {

@@ -51,8 +51,8 @@ pub(super) fn values<'a>(record: &'a Record, cluster: &'a str) -> Values<'a> {
         Reporter::Source => "source",
     });
     [
-        reporter, s1, s2, s3, s4, s5, s6, s7, s8, d1, d2, d3, d4, d5, d6, d7, d8, host, name,
-        namespace, protocol, code, grpc, flags, security,
+        reporter, s1, s2, s3, s4, s5, s6, s7, s8, d1, d2, d3, d4, d5, d6, d7, d8, host, name, namespace,
+        protocol, code, grpc, flags, security,
     ]
 }
 
@@ -101,7 +101,11 @@ fn party<'a>(party: &'a Party, cluster: &'a str) -> [Cow<'a, str>; 8] {
         known(app),
         known(version),
         known(canonical_service),
-        if canonical_revision.is_empty() { Cow::Borrowed("latest") } else { Cow::Borrowed(canonical_revision) },
+        if canonical_revision.is_empty() {
+            Cow::Borrowed("latest")
+        } else {
+            Cow::Borrowed(canonical_revision)
+        },
         Cow::Borrowed(cluster),
     ]
 }

@@ -24,8 +24,25 @@ use crate::{ObserveSettings, Record, record::Protocol};
 
 /// Envoy's default histogram buckets, which Istio uses for milliseconds and bytes alike.
 const BUCKETS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0,
-    60000.0, 300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0,
+    0.5,
+    1.0,
+    5.0,
+    10.0,
+    25.0,
+    50.0,
+    100.0,
+    250.0,
+    500.0,
+    1000.0,
+    2500.0,
+    5000.0,
+    10000.0,
+    30000.0,
+    60000.0,
+    300_000.0,
+    600_000.0,
+    1_800_000.0,
+    3_600_000.0,
 ];
 
 /// Our own time until the decision, in seconds: microseconds matter there.
@@ -213,9 +230,8 @@ impl Metrics {
 
 impl Istio {
     fn register(registry: &Registry) -> Self {
-        let counter = |name: &str, help: &str| {
-            keep(registry, CounterVec::new(Opts::new(name, help), &labels::NAMES))
-        };
+        let counter =
+            |name: &str, help: &str| keep(registry, CounterVec::new(Opts::new(name, help), &labels::NAMES));
         let histogram = |name: &str, help: &str| {
             let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
             keep(registry, HistogramVec::new(options, &labels::NAMES))

@@ -83,8 +83,7 @@ fn grpc_messages_are_counted_for_grpc_alone() {
     let metrics = Metrics::new(&ObserveSettings::default());
     metrics.observe(&record("h"));
     assert!(!page(&metrics).contains("istio_request_messages_total{"));
-    let grpc =
-        Record { protocol: Protocol::Grpc, grpc_status: Some(7), messages: (2, 1), ..record("h") };
+    let grpc = Record { protocol: Protocol::Grpc, grpc_status: Some(7), messages: (2, 1), ..record("h") };
     metrics.observe(&grpc);
     let page = page(&metrics);
     let line = page.lines().find(|line| line.starts_with("istio_request_messages_total{")).unwrap();

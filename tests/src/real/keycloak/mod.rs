@@ -116,7 +116,8 @@ impl Keycloak {
         }
     }
 
-    /// Kills Keycloak at once (SIGKILL to its Java).
+    /// Kills Keycloak at once (SIGKILL to its Java). Nothing answers from then on; the kernel may still
+    /// accept connections for some moments, until it has taken the process apart.
     pub fn kill(&mut self) {
         if let Some(daemon) = self.daemon.take() {
             daemon.kill();

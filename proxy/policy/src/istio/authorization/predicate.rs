@@ -61,7 +61,7 @@ pub(super) enum Test {
     Claim(Vec<String>, Vec<Text>),
     /// `aud`.
     Audiences(Vec<Text>),
-    /// `azp`.
+    /// `azp`, as any claim: a string, or a list that holds it.
     Presenter(Vec<Text>),
     /// Metadata of Envoy's filters: never there. The values are kept for explanations.
     FilterMetadata(Vec<Box<str>>),
@@ -166,20 +166,11 @@ impl Test {
                             && subject.matches(identity.subject.as_bytes())
                     })
             }
-            Self::Claim(keys, values) => match claim(&identity.claims, keys) {
-                Some(Value::String(text)) => any(values, text.as_bytes()),
-                Some(Value::Array(list)) => {
-                    list.iter().filter_map(Value::as_str).any(|element| any(values, element.as_bytes()))
-                }
-                // Numbers, booleans, objects and null match nothing.
-                _ => false,
-            },
+            Self::Claim(keys, values) => any_of(values, claim(&identity.claims, keys)),
             Self::Audiences(values) => {
                 identity.audiences.iter().any(|audience| any(values, audience.as_bytes()))
             }
-            Self::Presenter(values) => {
-                identity.presenter.as_deref().is_some_and(|azp| any(values, azp.as_bytes()))
-            }
+            Self::Presenter(values) => any_of(values, identity.claims.get("azp")),
             _ => false,
         }
     }
@@ -205,6 +196,21 @@ pub(super) fn claim<'a>(claims: &'a Map<String, Value>, keys: &[String]) -> Opti
         map = map.get(key)?.as_object()?;
     }
     map.get(last)
+}
+
+/// What of a claim can match: the string that it is, or those in the list that it is. Numbers,
+/// booleans, objects and null match nothing.
+pub(super) fn strings(claim: Option<&Value>) -> impl Iterator<Item = &str> {
+    let list = match claim {
+        Some(Value::Array(list)) => list.as_slice(),
+        Some(one) => std::slice::from_ref(one),
+        None => &[],
+    };
+    list.iter().filter_map(Value::as_str)
+}
+
+fn any_of(values: &[Text], claim: Option<&Value>) -> bool {
+    strings(claim).any(|text| any(values, text.as_bytes()))
 }
 
 fn any(values: &[Text], value: &[u8]) -> bool {

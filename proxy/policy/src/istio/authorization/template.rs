@@ -1,7 +1,7 @@
 //! Path templates: `{*}` one segment, `{**}` the rest (Istio `paths`, Envoy's URI template).
 //!
-//! What the operators take is Envoy's character set, not "anything": `=`, `*`, `[` and non-ASCII
-//! bytes stand for no operator (pinned, istio.md 6).
+//! What the operators take is Envoy's character set, not "anything": `[`, `]`, quotes and non-ASCII
+//! bytes stand for no operator (pinned on Envoy 1.40).
 
 use std::fmt;
 
@@ -58,7 +58,7 @@ impl Template {
                 _ if segment.contains('*') => {
                     return Err("a path template cannot be mixed with `*`");
                 }
-                _ if !segment.bytes().all(|byte| takes(byte) || byte == b'=') => {
+                _ if !segment.bytes().all(takes) => {
                     return Err("a literal segment has characters that no path segment has");
                 }
                 _ => segment,
@@ -128,6 +128,8 @@ fn takes(byte: u8) -> bool {
                 | b';'
                 | b':'
                 | b'@'
+                | b'='
+                | b'*'
         )
 }
 

@@ -99,7 +99,10 @@ fn seen_in_request(test: &Test, request: &RequestFacts<'_>) -> String {
             }
             _ => "audience is absent".to_owned(),
         },
-        Test::Presenter(_) => is("presenter", identity.and_then(|identity| identity.presenter.as_deref())),
+        Test::Presenter(_) => match identity.and_then(|identity| identity.claims.get("azp")) {
+            Some(presenter) => format!("presenter is {}", spaced(presenter)),
+            None => "presenter is absent".to_owned(),
+        },
         _ => String::new(),
     }
 }

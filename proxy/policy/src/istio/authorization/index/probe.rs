@@ -7,7 +7,7 @@ use http::HeaderName;
 use ipnet::IpNet;
 
 use super::{
-    super::predicate::spelled,
+    super::predicate::{spelled, strings},
     claims::ClaimTree,
     keys::{Keyring, Tag},
 };
@@ -196,7 +196,7 @@ impl Probes {
                     }
                 }
                 _ => {
-                    if let Some(presenter) = &identity.presenter {
+                    for presenter in strings(identity.claims.get("azp")) {
                         found(keyring.of(Tag::Presenter, presenter.as_bytes()));
                     }
                 }

@@ -316,8 +316,8 @@ fn path_templates() {
         ("/t/{*}", "/t/a%20b;c:d@e!$&'()+,~", true),
         // Envoy's operators do not take these.
         ("/t/{*}", "/t/a[b", false),
-        ("/t/{*}", "/t/a=b", false),
-        ("/t/{*}", "/t/a*b", false),
+        ("/t/{*}", "/t/a=b", true),
+        ("/t/{*}", "/t/a*b", true),
         ("/t/{**}", "/t/a/[b", false),
         ("/t.u/{*}", "/txu/a", false),
         ("/fhir/Patient/{*}/_history/{*}", "/fhir/Patient/1/_history/2", true),
