@@ -23,7 +23,7 @@ pub enum Command {
     /// Check manifests: schema, unknown fields, rules that can never match, Keycloak traps.
     Check(check::Arguments),
     /// Explain one request: every rule looked at, what matched, what did not and what it saw.
-    Explain(explain::Arguments),
+    Explain(Box<explain::Arguments>),
     /// Run PolicyTest files.
     Test(test::Arguments),
     /// Print the settings reference (Markdown).

@@ -49,6 +49,9 @@ pub struct World {
     file: PathBuf,
 }
 
+/// What a case calls, and the workload behind it where no route has to find it.
+type Called = (Entry, Option<Arc<Workload>>);
+
 /// The labels of the ingress gateway, and a host that it serves.
 #[derive(Default)]
 struct Gateway {
@@ -119,7 +122,7 @@ impl World {
     }
 
     /// What is called; `None` where the traffic leaves the mesh.
-    fn entry(&self, case: &Case) -> Result<Option<(Entry, Option<Arc<Workload>>)>, Vec<Problem>> {
+    fn entry(&self, case: &Case) -> Result<Option<Called>, Vec<Problem>> {
         if case.via == Some(Via::Gateway) {
             let labels = self.gateway.labels.clone();
             let port = case.port.unwrap_or(GATEWAY_PORT);
