@@ -48,7 +48,7 @@ async fn keycloak_issues_tokens_rotates_keys_and_comes_back_after_a_kill() {
     assert_eq!(service["azp"], "idea-svc");
     let brief = keycloak.brief_token("bob", "bob1234!").await.unwrap();
     let lifetime = |claims: &Value| claims["exp"].as_u64().unwrap() - claims["iat"].as_u64().unwrap();
-    // The two are read from the clock one after the other, so a second may end between them.
+    // Two where the clock should tick between the making of the one and the other.
     assert!((1..=2).contains(&lifetime(&claims(brief.token()))));
     let set = keycloak.token_set("IDEA4RC", "idea", "bob", "bob1234!").await.unwrap();
     keycloak.refresh("IDEA4RC", &set.refresh_token.unwrap()).await.unwrap();
