@@ -1,5 +1,6 @@
 //! `cargo xtask test` and `cargo xtask lint`: named steps, each timed, with a summary at the end.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -66,20 +67,28 @@ fn test_steps(steps: &mut Steps, no_real: bool) -> Result<(), Failure> {
     }
     steps.step("format", format)?;
     steps.step("clippy", clippy)?;
+    // The whole-proxy tests run the binary that lies beside them.
+    steps.step("build the binaries", || {
+        command::show(command::cargo().args(["build", "--workspace", "--bins", "--features", REAL]))
+    })?;
     steps.step("tests", || command::show(command::cargo().args(["test", "--workspace"])))?;
+    steps.step("demo, once", || command::show(Command::new(debug_binary("fhirward-demo")).arg("--once")))?;
     if !no_real {
-        steps.step("build the binaries", || {
-            command::show(command::cargo().args(["build", "-p", "fhirward", "-p", "demo", "--bins"]))
-        })?;
         steps.step("tests against real components", || command::show(&mut real_tests()))?;
     }
     Ok(())
 }
 
-/// One test at a time: each may start several servers, and two cores must do.
+fn debug_binary(name: &str) -> PathBuf {
+    command::root().join("target/debug").join(name)
+}
+
+/// One test at a time: each may start several servers, and two cores must do. The whole workspace
+/// is named so that its dependencies are not built once more with other features.
 fn real_tests() -> Command {
     let mut cargo = command::cargo();
-    cargo.args(["test", "-p", "tests", "--features", REAL, "--", "--test-threads=1"]);
+    cargo.args(["test", "--workspace", "--features", REAL]);
+    cargo.args(["--test", "real_parts", "--test", "real_mesh", "--", "--test-threads=1"]);
     cargo
 }
 
