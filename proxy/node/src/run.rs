@@ -65,6 +65,8 @@ impl Node {
         let admin = admin_socket.local_addr().unwrap_or(settings.admin.address);
         let addresses: Arc<Vec<_>> =
             Arc::new(bound.iter().map(|b| (b.name().to_owned(), b.local_addr())).collect());
+        let certificates = bound.iter().filter_map(|b| Some((b.name().to_owned(), Arc::clone(b.tls()?))));
+        let certificates = Arc::new(certificates.collect());
         let recorder = Arc::new(Recorder::new(&settings.observe)?);
         let authenticator = Authenticator::new(settings.identity, Clock::System, last.clone())?;
         let engine_settings = EngineSettings {
@@ -88,6 +90,7 @@ impl Node {
             authenticator,
             recorder: Arc::clone(&recorder),
             listeners: Arc::clone(&addresses),
+            certificates,
             stop: stop.clone(),
         };
         tokio::spawn(admin::serve(admin_socket, told, last.clone()));

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::binary;
-use crate::real::{Daemon, RealError};
+use crate::real::{Daemon, RealError, free_port};
 
 /// How long the proxy may take to be ready, and to end.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -62,11 +62,11 @@ impl Proxy {
         let mut addresses = BTreeMap::new();
         let mut text = settings.replace("{folder}", &folder.path().display().to_string());
         for name in listeners {
-            let address = free_address()?;
+            let address = free_address().await?;
             text = text.replace(&format!("{{{name}}}"), &address.to_string());
             addresses.insert((*name).to_owned(), address);
         }
-        let admin = free_address()?;
+        let admin = free_address().await?;
         text += &format!("\nadmin: {{address: {admin}}}\n");
         write(folder.path(), "fhirward.yaml", &text)?;
         let mut proxy = Self { daemon: None, folder, addresses, admin };
@@ -187,8 +187,8 @@ fn write(folder: &Path, name: &str, text: &str) -> std::io::Result<()> {
     std::fs::rename(aside, target)
 }
 
-fn free_address() -> std::io::Result<SocketAddr> {
-    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+async fn free_address() -> Result<SocketAddr, RealError> {
+    Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, free_port().await?)))
 }
 
 async fn answers(admin: SocketAddr) -> bool {

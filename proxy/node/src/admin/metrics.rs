@@ -10,6 +10,7 @@ pub(super) fn page(told: &Told) -> Result<String, ExpositionError> {
     issuers(&mut page, &told.authenticator.issuers());
     tokens(&mut page, told);
     manifests(&mut page, told);
+    certificates(&mut page, told);
     page.gauge(
         "istio_build",
         "Constant 1, labelled with what runs.",
@@ -111,6 +112,17 @@ fn manifests(page: &mut Exposition, told: &Told) {
         "Version of the snapshot in force; 0: none yet.",
         count(status.version),
     );
+    let objects = |kinds: &std::collections::BTreeMap<String, usize>, used: &str| {
+        let sample = |(kind, n): (&String, &usize)| {
+            (vec![("kind", kind.clone()), ("used", used.to_owned())], count(*n as u64))
+        };
+        kinds.iter().map(sample).collect::<Vec<_>>()
+    };
+    page.gauge(
+        "fhirward_objects",
+        "Objects of the manifests in force, by kind and by whether anything here uses the kind.",
+        objects(&status.used, "true").into_iter().chain(objects(&status.unused, "false")),
+    );
     page.counter(
         "fhirward_reloads_total",
         "Changes of the manifests, by outcome.",
@@ -118,6 +130,22 @@ fn manifests(page: &mut Exposition, told: &Told) {
             (vec![("outcome", "ok".to_owned())], count(status.reloads_ok)),
             (vec![("outcome", "refused".to_owned())], count(status.reloads_failed)),
         ],
+    );
+}
+
+fn certificates(page: &mut Exposition, told: &Told) {
+    let listener = |name: &String| vec![("listener", name.clone())];
+    page.counter(
+        "fhirward_certificate_reloads_total",
+        "Times a listener's certificate was replaced.",
+        told.certificates.iter().map(|(name, tls)| (listener(name), count(tls.status().reloads))),
+    );
+    page.gauge(
+        "fhirward_certificate_problem",
+        "1 while a listener's files hold a pair that cannot be used; the old one stays in service.",
+        told.certificates
+            .iter()
+            .map(|(name, tls)| (listener(name), f64::from(u8::from(tls.status().problem.is_some())))),
     );
 }
 

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use dataplane::secure::Tls;
 use identity::Authenticator;
 use mesh::{Snapshot, files::SourceStatus};
 use observe::Exposition;
@@ -29,6 +30,7 @@ pub(crate) struct Told {
     pub(crate) authenticator: Arc<Authenticator>,
     pub(crate) recorder: Arc<observe::Recorder>,
     pub(crate) listeners: Arc<Vec<(String, SocketAddr)>>,
+    pub(crate) certificates: Arc<Vec<(String, Arc<Tls>)>>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -68,8 +70,23 @@ async fn ready(State(told): State<Told>) -> Response {
         "draining": draining,
         "snapshot": version,
         "problems": status.problems.iter().map(problems::json).collect::<Vec<_>>(),
+        "certificates": certificates(&told),
         "issuers": told.authenticator.issuers(),
     });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(body)).into_response()
+}
+
+/// How each TLS listener's certificate stands: a pair that cannot be used leaves the old one in service.
+fn certificates(told: &Told) -> Vec<Value> {
+    let one = |(listener, tls): &(String, Arc<Tls>)| {
+        let status = tls.status();
+        json!({
+            "listener": listener,
+            "certificate": status.certificate,
+            "reloads": status.reloads,
+            "problem": status.problem,
+        })
+    };
+    told.certificates.iter().map(one).collect()
 }
