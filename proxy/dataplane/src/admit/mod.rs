@@ -62,6 +62,20 @@ pub enum AdmitError {
     NotHttp,
 }
 
+impl AdmitError {
+    /// Stable name for metrics and logs, snake_case.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::NoSnapshot => "no_snapshot",
+            Self::UnknownWorkload(_) => "unknown_workload",
+            Self::StrictPlaintext => "strict_plaintext",
+            Self::PolicyDenied(_) => "policy_denied",
+            Self::NotHttp => "not_http",
+        }
+    }
+}
+
 /// Admits a connection under a snapshot.
 ///
 /// # Errors

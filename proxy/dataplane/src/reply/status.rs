@@ -198,7 +198,7 @@ pub(crate) fn refused(refusal: &Refusal) -> Option<&'static str> {
         Refusal::Head(error) => Some(error.reason()),
         Refusal::Target(error) => Some(error.reason()),
         Refusal::Limit(exceeded) => Some(exceeded.name()),
-        Refusal::Dropped(_) => Some("connection_dropped"),
+        Refusal::Dropped(error) => Some(error.reason()),
         _ => None,
     }
 }

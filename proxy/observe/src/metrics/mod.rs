@@ -58,6 +58,7 @@ pub struct Metrics {
     max_series: usize,
     cluster: String,
     refused: IntCounterVec,
+    connections_refused: IntCounterVec,
     tokens: IntCounterVec,
     decisions: IntCounterVec,
     dry_run: IntCounterVec,
@@ -97,6 +98,11 @@ impl Metrics {
             refused: own(
                 "fhirward_requests_refused_total",
                 "Requests refused before any policy was asked, by limit or check.",
+                &["reason"],
+            ),
+            connections_refused: own(
+                "fhirward_connections_refused_total",
+                "Connections closed without an answer, by reason.",
                 &["reason"],
             ),
             tokens: own(
@@ -143,8 +149,15 @@ impl Metrics {
         }
     }
 
-    /// Counts one request.
+    /// Counts one request, or one connection that was refused before it could ask anything.
     pub fn observe(&self, record: &Record) {
+        if let Some(reason) = record.refused
+            && record.status.is_none()
+            && record.method.is_empty()
+        {
+            self.connections_refused.with_label_values(&[reason]).inc();
+            return;
+        }
         let series = self.series(record);
         series.requests.inc();
         series.duration.observe(record.duration.as_secs_f64() * 1_000.0);

@@ -100,3 +100,12 @@ fn states_are_written_with_escaped_labels() {
          fhirward_issuer_health{issuer=\"a\\\"b\\\\\"} 1\n"
     );
 }
+
+#[test]
+fn a_refused_connection_is_no_request() {
+    let metrics = Metrics::new(&ObserveSettings::default());
+    metrics.observe(&Record { refused: Some("strict_plaintext"), ..Record::default() });
+    let page = page(&metrics);
+    assert!(page.contains("fhirward_connections_refused_total{reason=\"strict_plaintext\"} 1"), "{page}");
+    assert!(!page.contains("istio_requests_total{"), "{page}");
+}
