@@ -68,7 +68,7 @@ pub struct Authenticated {
 pub struct Edits {
     /// Headers removed (all values).
     pub remove_headers: Vec<HeaderName>,
-    /// Headers then set (one value each).
+    /// Headers then set; a name that is there twice has two values.
     pub set_headers: Vec<(HeaderName, HeaderValue)>,
     /// Query parameters removed (all copies).
     pub remove_parameters: Vec<String>,

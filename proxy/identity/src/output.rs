@@ -47,18 +47,11 @@ pub(crate) fn headers(token: &Token<'_>, rule: &JwtRule) -> Vec<(HeaderName, Hea
     headers
 }
 
-/// Two claims for one header go into one value, by a comma (Envoy adds the header twice, which
-/// means the same: RFC 9110 section 5.3). What cannot stand in a header is left out.
+/// Two claims for one header are two values of it, as in Envoy: policies match each. What cannot
+/// stand in a header is left out.
 fn append(headers: &mut Vec<(HeaderName, HeaderValue)>, name: &HeaderName, text: &str) {
-    let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) else { return };
-    match headers.iter_mut().find(|(known, _)| known == name) {
-        None => headers.push((name.clone(), value)),
-        Some((_, held)) => {
-            let joined = [held.as_bytes(), b",", value.as_bytes()].concat();
-            if let Ok(joined) = HeaderValue::from_bytes(&joined) {
-                *held = joined;
-            }
-        }
+    if let Ok(value) = HeaderValue::from_bytes(text.as_bytes()) {
+        headers.push((name.clone(), value));
     }
 }
 
@@ -162,7 +155,8 @@ mod tests {
         assert!(headers.is_empty());
         append(&mut headers, &name, "a");
         append(&mut headers, &name, "b");
-        assert_eq!(headers, [(name, HeaderValue::from_static("a,b"))]);
+        let value = |text| (name.clone(), HeaderValue::from_static(text));
+        assert_eq!(headers, [value("a"), value("b")]);
     }
 
     #[test]

@@ -81,6 +81,10 @@ impl<'a> Token<'a> {
         let expires = number_claim(&claims, "exp", Reason::ExpNotInteger, Reason::ExpOutOfRange)?;
         text_claim(&claims, "jti", Reason::JtiNotString)?;
         let audiences = audiences(&claims)?;
+        // Padded wholly or not at all.
+        if signature.ends_with('=') && !signature.len().is_multiple_of(4) {
+            return Err(Reason::SignatureBadBase64);
+        }
         let signature = SIGNATURE.decode(signature).map_err(|_| Reason::SignatureBadBase64)?;
         Ok(Self {
             signed: signed.as_bytes(),
@@ -192,9 +196,7 @@ fn number_claim(
         Some(Value::Number(number)) => number,
         Some(_) => return Err(wrong),
     };
-    if let Some(whole) = number.as_u64() {
-        return Ok(Some(whole));
-    }
+    // As a double, for Envoy keeps every number as one: 2^64 - 1 is 2^64 then, and out of range.
     match number.as_f64() {
         // Fractions are cut, as Envoy does; the cast saturates and the upper bound is 2^64.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

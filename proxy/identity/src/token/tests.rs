@@ -110,6 +110,7 @@ fn base64url_is_strict_but_for_padding_of_the_signature() {
     assert_eq!(with(0, "eyJhbGciOiJSUzI1NiJ9=="), Err(Reason::HeaderBadBase64));
     assert_eq!(with(1, "e30="), Err(Reason::PayloadBadBase64));
     assert_eq!(with(2, "cw=="), Ok(()), "Envoy takes a padded signature");
+    assert_eq!(with(2, "cw="), Err(Reason::SignatureBadBase64), "but not half of the padding");
     assert_eq!(with(2, "cw"), Ok(()));
     // Trailing bits would give one signature many spellings.
     assert_eq!(with(2, "cx"), Err(Reason::SignatureBadBase64));
@@ -148,6 +149,12 @@ fn header_members_have_types_and_no_extensions() {
 
 #[test]
 fn registered_claims_have_types_even_where_unused() {
+    for (claim, wrong) in
+        [("exp", Reason::ExpOutOfRange), ("nbf", Reason::NbfOutOfRange), ("iat", Reason::IatOutOfRange)]
+    {
+        let most = format!(r#"{{"{claim}":18446744073709551615}}"#);
+        assert_eq!(claims(&most), Err(wrong), "2^64 - 1 is 2^64 as a double, as in Envoy");
+    }
     let big = "18446744073709551616";
     for (text, expected) in [
         (r#"{"iss":"i"}"#, Ok("i")),

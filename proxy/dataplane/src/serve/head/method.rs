@@ -4,9 +4,9 @@ use http::{Method, Version};
 
 use super::HeadError;
 
-/// Methods that Envoy's HTTP/1 codec knows (its `BalsaParser` list, that of the old http-parser);
+/// Methods that Envoy's HTTP/1 codec knows (its `BalsaParser` list, pinned on 1.40);
 /// others, lower-case ones among them, are 400 there. Over HTTP/2 any token reaches the policies.
-const KNOWN: [&str; 32] = [
+const KNOWN: [&str; 31] = [
     "ACL",
     "BIND",
     "CHECKOUT",
@@ -16,7 +16,6 @@ const KNOWN: [&str; 32] = [
     "HEAD",
     "LINK",
     "LOCK",
-    "M-SEARCH",
     "MERGE",
     "MKACTIVITY",
     "MKCALENDAR",

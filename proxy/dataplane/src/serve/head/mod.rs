@@ -17,6 +17,7 @@ mod forwarded;
 mod framing;
 mod hops;
 mod method;
+mod repeated;
 #[cfg(test)]
 mod tests;
 
@@ -83,11 +84,11 @@ impl Request {
         }
         check_expect(&mut headers)?;
         let upgrade = hops::remove(&mut headers, &method, version)?;
-        join_cookies(&mut headers)?;
+        repeated::join(&mut headers, version)?;
         let authority = authority::agree(&uri, &headers, version, connection.tls)?;
         set_host(&mut headers, &authority)?;
         target::check_headers(&headers, rules)?;
-        let target = target::canonicalize(raw_target(&uri, &method)?, rules)?;
+        let target = target::canonicalize(raw_target(&uri, &method, version)?, rules)?;
         let remote_ip = forwarded::apply(&mut headers, connection, edge, dice);
         let (raw, rewritten_from) = (uri, None);
         Ok(Self { method, target, raw, rules, rewritten_from, authority, headers, upgrade, remote_ip })
@@ -134,8 +135,11 @@ impl Request {
         for name in remove_headers.into_iter().filter(|name| !is_framing(name)) {
             self.headers.remove(name);
         }
+        for (name, _) in set_headers.iter().filter(|(name, _)| !is_framing(name)) {
+            self.headers.remove(name);
+        }
         for (name, value) in set_headers.into_iter().filter(|(name, _)| !is_framing(name)) {
-            self.headers.insert(name, value);
+            self.headers.append(name, value);
         }
         for parameter in remove_parameters {
             self.target = self.target.without_parameter(&parameter);
@@ -225,23 +229,14 @@ fn check_expect(headers: &mut HeaderMap) -> Result<(), HeadError> {
     Ok(())
 }
 
-/// HTTP/2 may cut a cookie header into crumbs; policies, token rules and upstreams see it whole.
-/// (RFC 9113 §8.2.3.)
-fn join_cookies(headers: &mut HeaderMap) -> Result<(), HeadError> {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    if crumbs.nth(1).is_none() {
-        return Ok(());
-    }
-    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-    let whole = HeaderValue::from_bytes(&crumbs.join(&b"; "[..])).map_err(|_| HeadError::Cookie)?;
-    headers.insert(header::COOKIE, whole);
-    Ok(())
-}
-
-fn raw_target<'a>(uri: &'a Uri, method: &Method) -> Result<&'a str, HeadError> {
+fn raw_target<'a>(uri: &'a Uri, method: &Method, version: Version) -> Result<&'a str, Refusal> {
     let raw = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    // Envoy's HTTP/1 codec takes ASCII only (RFC 9112 §3.2); over HTTP/2 the rest is escaped.
+    if version == Version::HTTP_11 && !raw.is_ascii() {
+        return Err(TargetError::NotNormalisable.into());
+    }
     if raw == "*" && method != Method::OPTIONS {
-        return Err(HeadError::AsteriskForm);
+        return Err(HeadError::AsteriskForm.into());
     }
     Ok(raw)
 }

@@ -143,13 +143,45 @@ fn cookie_crumbs_are_joined() {
 }
 
 #[test]
+fn bug_a_second_value_did_not_spoil_a_header_that_envoy_keeps_as_one() {
+    let twice =
+        [("host", "a"), ("accept", "a"), ("x-tag", "a"), ("accept", ""), ("accept", "b"), ("x-tag", "b")];
+    let request = read(get("/x", &twice)).unwrap();
+    let values = |name: &str| request.headers().get_all(name).iter().cloned().collect::<Vec<_>>();
+    assert_eq!(values("accept"), ["a,b"]);
+    assert_eq!(values("x-tag"), ["a", "b"], "others are matched one by one");
+    let empty = [("host", "a"), ("x-forwarded-for", "10.1.2.3"), ("x-forwarded-for", "")];
+    assert_eq!(read(get("/x", &empty)).unwrap().remote_ip(), "10.1.2.3".parse::<IpAddr>().unwrap());
+    let crumbs = [("host", "a"), ("cookie", "a=1"), ("cookie", "b=2")];
+    let request = read(get("/x", &crumbs)).unwrap();
+    assert_eq!(request.headers().get_all("cookie").iter().count(), 2, "HTTP/1 has no crumbs");
+}
+
+#[test]
+fn bug_raw_utf8_in_an_http1_target_passed() {
+    let refused = read(Case { rules: ENVOY, ..get("/é", &[("host", "a")]) }).unwrap_err();
+    assert!(matches!(refused, Refusal::Target(TargetError::NotNormalisable)), "{refused:?}");
+    let http2 = Case { version: Version::HTTP_2, rules: ENVOY, ..get("http://a/é", &[]) };
+    assert_eq!(read(http2).unwrap().target().as_str(), "/%C3%A9");
+}
+
+#[test]
+fn bug_two_claims_for_one_header_were_judged_as_one_value() {
+    let mut request = read(get("/x", &[("host", "a"), ("x-role", "spoofed")])).unwrap();
+    let value = |text| (HeaderName::from_static("x-role"), HeaderValue::from_static(text));
+    let set_headers = vec![value("medic"), value("nurse")];
+    request.apply(identity::Edits { set_headers, ..identity::Edits::default() });
+    assert_eq!(request.headers().get_all("x-role").iter().collect::<Vec<_>>(), ["medic", "nurse"]);
+}
+
+#[test]
 fn methods() {
     let with = |method, version| Case { method, version, ..get("/", &[("host", "a")]) };
     let old = Version::HTTP_11;
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "PROPFIND"] {
         assert_eq!(head_error(with(method, old)), None, "{method}");
     }
-    for method in ["get", "FOO", "Post"] {
+    for method in ["get", "FOO", "Post", "M-SEARCH"] {
         assert_eq!(head_error(with(method, old)), Some(HeadError::Method), "{method}");
         assert_eq!(head_error(with(method, Version::HTTP_2)), None, "{method}");
     }

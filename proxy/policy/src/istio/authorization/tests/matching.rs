@@ -314,10 +314,8 @@ fn path_templates() {
         ("/{**}", "/", true),
         ("/{**}", "/a/b", true),
         ("/t/{*}", "/t/a%20b;c:d@e!$&'()+,~", true),
-        // Envoy's operators do not take these.
+        // Envoy's operators do not take this.
         ("/t/{*}", "/t/a[b", false),
-        ("/t/{*}", "/t/a=b", true),
-        ("/t/{*}", "/t/a*b", true),
         ("/t/{**}", "/t/a/[b", false),
         ("/t.u/{*}", "/txu/a", false),
         ("/fhir/Patient/{*}/_history/{*}", "/fhir/Patient/1/_history/2", true),
@@ -331,6 +329,29 @@ fn path_templates() {
             "not {template} {path}"
         );
     }
+}
+
+#[test]
+fn bug_an_equals_sign_or_a_star_got_past_a_denied_template() {
+    for path in ["/t/=", "/t/a=b", "/t/a*b", "/t/*", "/t/%7B*%7D"] {
+        let facts = Facts::default().path(path);
+        assert!(matches(&to(r#"paths: ["/t/{*}"]"#), &facts), "{path}");
+        assert!(matches(&to(r#"paths: ["/t/{**}"]"#), &facts), "{path}");
+    }
+}
+
+#[test]
+fn bug_a_list_of_presenters_matched_nothing() {
+    let claims = serde_json::json!({"iss": "i", "sub": "s", "azp": ["app", 5]});
+    let facts = Facts::default().token(claims);
+    table(
+        &facts,
+        &[
+            (when("request.auth.presenter", r#"values: ["app"]"#), true),
+            (when("request.auth.presenter", r#"values: ["5"]"#), false),
+            (when("request.auth.presenter", r#"notValues: ["app"]"#), false),
+        ],
+    );
 }
 
 #[test]
