@@ -23,9 +23,9 @@ pub struct PolicyTest {
     /// More manifests.
     #[serde(default)]
     pub inline: Option<String>,
-    /// Workloads added to those of the manifests.
+    /// Workloads added to those of the manifests, as the proxy's own settings have them.
     #[serde(default)]
-    pub workloads: Vec<TestWorkload>,
+    pub workloads: Vec<mesh::WorkloadSettings>,
     /// Mesh settings.
     #[serde(default)]
     pub settings: TestSettings,
@@ -52,35 +52,6 @@ pub struct TestMetadata {
     pub labels: BTreeMap<String, String>,
     /// Looked at by nobody.
     pub annotations: BTreeMap<String, String>,
-}
-
-/// One workload.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct TestWorkload {
-    /// `namespace/name`
-    pub name: String,
-    /// Pod labels.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Default: `default`.
-    #[serde(default)]
-    pub service_account: Option<String>,
-    /// Default: one of its own.
-    #[serde(default)]
-    pub ip: Option<IpAddr>,
-    /// Named container ports.
-    #[serde(default)]
-    pub ports: BTreeMap<String, u16>,
-    /// Default: what the labels say.
-    #[serde(default)]
-    pub enrolled: Option<bool>,
-    /// Set where it serves FHIR.
-    #[serde(default)]
-    pub fhir: Option<mesh::settings::FhirSettings>,
-    /// Default: the settings'.
-    #[serde(default)]
-    pub strict_target: Option<bool>,
 }
 
 /// `settings`.

@@ -15,14 +15,14 @@ use dataplane::{
 };
 use http::HeaderMap;
 use identity::{Authenticator, Clock, Health, OfflineIssuer};
-use mesh::{MeshSettings, Snapshot, Workload, WorkloadSettings, routing::GatewayKey};
+use mesh::{MeshSettings, Snapshot, Workload, routing::GatewayKey};
 use policy::{Object, Problem, Severity, WorkloadName, istio::KeySource};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{runtime::Runtime, sync::watch};
 
 use super::{
-    format::{Case, HttpVersion, Party, PolicyTest, Protocol, TestWorkload, Verdict, Via},
+    format::{Case, HttpVersion, Party, PolicyTest, Protocol, Verdict, Via},
     problem,
     report::{CaseReport, Forwarded},
     request,
@@ -282,22 +282,9 @@ fn mesh_settings(test: &PolicyTest) -> MeshSettings {
         root_namespace: settings.root_namespace.clone(),
         path_normalization: settings.path_normalization,
         num_trusted_proxies: settings.num_trusted_proxies,
-        workloads: test.workloads.iter().map(workload_settings).collect(),
+        workloads: test.workloads.clone(),
         strict_target: settings.strict_target,
         ..MeshSettings::default()
-    }
-}
-
-fn workload_settings(workload: &TestWorkload) -> WorkloadSettings {
-    WorkloadSettings {
-        labels: workload.labels.clone(),
-        service_account: workload.service_account.clone(),
-        ip: workload.ip,
-        ports: workload.ports.clone(),
-        enrolled: workload.enrolled,
-        strict_target: workload.strict_target,
-        fhir: workload.fhir.clone(),
-        ..WorkloadSettings::named(&workload.name)
     }
 }
 
