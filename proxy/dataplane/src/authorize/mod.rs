@@ -15,7 +15,7 @@ use observe::Record;
 use policy::{
     Decision, Destination, Question, RequestFacts, Source, SpiffeId, Verdict,
     istio::WorkloadPolicy,
-    target::{CanonicalTarget, TargetRules},
+    target::CanonicalTarget,
 };
 
 use crate::{
@@ -140,14 +140,9 @@ impl Passed {
     /// The request as the route sends it out of the mesh.
     ///
     /// # Errors
-    /// As [`Request::reroute`].
-    pub(crate) fn reroute(
-        self,
-        onward: Onward<'_>,
-        rules: TargetRules,
-        remote_ip: IpAddr,
-    ) -> Result<Self, Refusal> {
-        Ok(Self { request: self.request.reroute(onward, rules, remote_ip)? })
+    /// As [`Request::leave`].
+    pub(crate) fn leave(self, onward: Onward<'_>, remote_ip: IpAddr) -> Result<Self, Refusal> {
+        Ok(Self { request: self.request.leave(onward, remote_ip)? })
     }
 
     /// Gives the request back for its next room; it must be identified and judged anew.

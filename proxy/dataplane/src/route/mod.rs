@@ -142,8 +142,7 @@ impl Engine {
         };
         match picked.destination {
             RouteDestination::External { address } => {
-                let rules = self.gateway_rules(snapshot);
-                let passed = passed.reroute(onward, rules, client)?;
+                let passed = passed.leave(onward, client)?;
                 record::target(&mut walk.story, passed.request());
                 walk.story.service = service_of_host(&picked.host);
                 Ok(authorize::leave_mesh(passed, address, terms))

@@ -159,6 +159,23 @@ impl Request {
         remote_ip: IpAddr,
     ) -> Result<Self, Refusal> {
         self.canonicalize_again(onward.path, rules)?;
+        self.send_on(onward, remote_ip)
+    }
+
+    /// The request as the route sends it out of the mesh: nobody judges it again, so what the
+    /// gateway judged stays as it is (a second normalisation may not leave it so: `.%2e;x`, `..;x`,
+    /// `..`), but for what the route itself rewrites.
+    ///
+    /// # Errors
+    /// As [`Request::reroute`].
+    pub(crate) fn leave(mut self, onward: Onward<'_>, remote_ip: IpAddr) -> Result<Self, Refusal> {
+        if onward.path.is_some() {
+            self.canonicalize_again(onward.path, self.rules)?;
+        }
+        self.send_on(onward, remote_ip)
+    }
+
+    fn send_on(mut self, onward: Onward<'_>, remote_ip: IpAddr) -> Result<Self, Refusal> {
         if let Some(authority) = onward.authority {
             authority::check(authority)?;
             authority.clone_into(&mut self.authority);

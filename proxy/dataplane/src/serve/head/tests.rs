@@ -424,6 +424,23 @@ fn a_stricter_destination_sees_what_the_client_sent() {
 }
 
 #[test]
+fn bug_a_target_leaving_the_mesh_was_resolved_after_it_was_judged() {
+    let edits = HeaderEdits::default();
+    let peer = "198.51.100.7".parse().unwrap();
+    let ask = || {
+        let target = "/public/.%2e;x/admin";
+        read(Case { edge: GATEWAY, rules: ENVOY, ..get(target, &[("host", "a")]) }).unwrap()
+    };
+    let judged = ask().target().as_str().to_owned();
+    assert_eq!(judged, "/public/..;x/admin");
+    assert_eq!(ask().leave(onward(None, &edits), peer).unwrap().target().as_str(), judged);
+    // A workload's own entry resolves it, as a sidecar would, and judges what comes out.
+    assert_eq!(ask().reroute(onward(None, &edits), ENVOY, peer).unwrap().target().as_str(), "/admin");
+    let rewritten = ask().leave(onward(Some("/v1/x"), &edits), peer).unwrap();
+    assert_eq!(rewritten.target().as_str(), "/v1/x");
+}
+
+#[test]
 fn header_edits_change_the_host_everywhere_or_nowhere() {
     let peer = "198.51.100.7".parse().unwrap();
     let ask = || read(get("/", &[("host", "a"), ("x-old", "1"), ("content-length", "3")])).unwrap();
