@@ -17,6 +17,8 @@ use crate::{
 
 /// After the cut: how long tasks may take to notice.
 const CUT_GRACE: Duration = Duration::from_secs(1);
+/// Draining: how long the kernel's queue of connections may take to run empty.
+const QUEUE_LIMIT: Duration = Duration::from_secs(2);
 /// How often idle upstream connections are looked after.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -128,7 +130,11 @@ async fn accept<D: Decide>(house: Arc<House<D>>, listener: Bound, stop: Cancella
         };
         take(&house, &listener.place, accepted);
     }
-    while let Some(accepted) = listener.accept_rest().await {
+    listener.refuse_new();
+    let began = tokio::time::Instant::now();
+    while began.elapsed() < QUEUE_LIMIT
+        && let Some(accepted) = listener.accept_rest().await
+    {
         take(&house, &listener.place, accepted);
     }
 }

@@ -3,7 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::FutureExt;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Entry;
@@ -15,6 +15,16 @@ const BACKLOG: i32 = 4096;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 /// Draining: how long after the last one we still look for a connection in the kernel's queue.
 const BACKLOG_GRACE: Duration = Duration::from_millis(20);
+
+/// Classic BPF over the TCP header (filter.rst of the kernel's networking documentation): a segment
+/// with SYN and without ACK is dropped, every other passes.
+const DROP_SYN: [SockFilter; 5] = [
+    SockFilter::new(0x30, 0, 0, 13),          // load the byte with the flags (RFC 9293 §3.1)
+    SockFilter::new(0x54, 0, 0, 0x12),        // keep SYN and ACK
+    SockFilter::new(0x15, 0, 1, 0x02),        // SYN alone?
+    SockFilter::new(0x06, 0, 0, 0),           // drop
+    SockFilter::new(0x06, 0, 0, 0xffff_ffff), // pass
+];
 
 /// A listener, as the settings describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +143,16 @@ impl Bound {
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
             }
+        }
+    }
+
+    /// Draining begins: the kernel takes no more connections for us, silently, so that the queue
+    /// empties however many clients come; their SYN is sent again a second later and then refused.
+    /// Handshakes under way still end: closing the socket right away would reset them, and with them
+    /// requests that were sent in good faith.
+    pub(crate) fn refuse_new(&self) {
+        if let Err(error) = SockRef::from(&self.socket).attach_filter(&DROP_SYN) {
+            tracing::warn!(listener = self.place.name, %error, "new connections cannot be held off");
         }
     }
 

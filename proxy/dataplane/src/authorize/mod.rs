@@ -13,8 +13,7 @@ use mesh::{
 };
 use observe::Record;
 use policy::{
-    Decision, Destination, Question, RequestFacts, Source, SpiffeId, Verdict,
-    istio::WorkloadPolicy,
+    Decision, Destination, Question, RequestFacts, Source, SpiffeId, Verdict, istio::WorkloadPolicy,
     target::CanonicalTarget,
 };
 

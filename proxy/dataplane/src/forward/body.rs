@@ -14,7 +14,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use mesh::Workload;
+use policy::istio::TokenPlace;
 use tokio::time::{Instant, Sleep};
+
+#[cfg(test)]
+mod tests;
 
 use crate::{
     Limits, Refusal,
@@ -57,6 +62,11 @@ pub(crate) struct Flow {
 }
 
 impl Flow {
+    /// Whether the client went away before the body's end.
+    pub(crate) fn client_gone(&self) -> bool {
+        self.fault.get() == Some(&BodyFault::Gone)
+    }
+
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -84,6 +94,7 @@ impl Flow {
 #[derive(Debug)]
 pub(crate) struct ClientBody {
     incoming: Incoming,
+    workload: Option<Arc<Workload>>,
     flow: Arc<Flow>,
     link: Arc<Link>,
     limit: u64,
@@ -94,9 +105,18 @@ pub(crate) struct ClientBody {
 }
 
 impl ClientBody {
-    pub(crate) fn new(incoming: Incoming, link: Arc<Link>, limits: &Limits, grpc: bool) -> Self {
+    /// `workload` is the one it is for, if it is in the mesh: headers that its token rules set may
+    /// not come behind a body either.
+    pub(crate) fn new(
+        incoming: Incoming,
+        link: Arc<Link>,
+        limits: &Limits,
+        grpc: bool,
+        workload: Option<Arc<Workload>>,
+    ) -> Self {
         Self {
             incoming,
+            workload,
             flow: Arc::default(),
             link,
             limit: limits.request_body_bytes,
@@ -139,6 +159,9 @@ impl ClientBody {
             Ok(mut trailers) => {
                 self.flow.ended.store(true, Ordering::Relaxed);
                 remove_forbidden_trailers(&mut trailers);
+                if let Some(workload) = &self.workload {
+                    remove_claim_trailers(&mut trailers, workload);
+                }
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
             Err(frame) => Poll::Ready(Some(Ok(frame))),
@@ -206,13 +229,33 @@ pub(crate) fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
     for name in FORBIDDEN {
         trailers.remove(name);
     }
-    let forwarded: Vec<HeaderName> = trailers
+    const PREFIXES: [&str; 4] = ["x-forwarded", "x-envoy-", "x-http-method", "x-method-"];
+    const OTHERS: [&str; 4] = ["forwarded", "x-request-id", "x-original-url", "x-rewrite-url"];
+    let told: Vec<HeaderName> = trailers
         .keys()
-        .filter(|name| name.as_str().starts_with("x-forwarded-") || *name == header::FORWARDED)
+        .filter(|name| {
+            let name = name.as_str();
+            OTHERS.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+        })
         .cloned()
         .collect();
-    for name in forwarded {
+    for name in told {
         trailers.remove(name);
+    }
+}
+
+/// Trailers by the names of headers that carry verified claims: an upstream that merges trailers
+/// into the head would take a caller's word for them.
+fn remove_claim_trailers(trailers: &mut HeaderMap, workload: &Workload) {
+    for rule in workload.policy.jwt_rules() {
+        let claims = rule.output_claim_to_headers.iter().map(|(name, _)| name);
+        let places = rule.places.iter().filter_map(|place| match place {
+            TokenPlace::Header { name, .. } => Some(name),
+            TokenPlace::Parameter(_) | TokenPlace::Cookie(_) => None,
+        });
+        for name in claims.chain(&rule.output_payload_to_header).chain(places) {
+            trailers.remove(name);
+        }
     }
 }
 

@@ -173,7 +173,8 @@ async fn forward<D: Decide>(
     }
     let grpc = story.record().protocol == Protocol::Grpc;
     let body = form.has_body.then(|| {
-        let body = ClientBody::new(incoming, Arc::clone(story.link()), &house.limits, grpc);
+        let link = Arc::clone(story.link());
+        let body = ClientBody::new(incoming, link, &house.limits, grpc, permitted.workload.clone());
         story.watch(Arc::clone(body.flow()));
         body
     });

@@ -94,7 +94,7 @@ fn places(
     }
     for header in headers {
         let FromHeader { name, prefix } = header.value;
-        if let Some(name) = header_name(&name, problems) {
+        if let Some(name) = own_header(&name, "hold a token", problems) {
             places.push(TokenPlace::Header { name, prefix });
         }
     }
@@ -126,9 +126,12 @@ fn header_name(name: &Located<String>, problems: &mut Vec<Problem>) -> Option<He
     read
 }
 
-/// A header that we set, and remove from what the client sent: not one that frames the message
-/// or says where it goes.
 fn output_header(name: &Located<String>, problems: &mut Vec<Problem>) -> Option<HeaderName> {
+    own_header(name, "take a claim", problems)
+}
+
+/// A header that we set or remove: not one that frames the message or says where it goes.
+fn own_header(name: &Located<String>, what: &str, problems: &mut Vec<Problem>) -> Option<HeaderName> {
     let read = header_name(name, problems)?;
     let framing = [
         header::HOST,
@@ -141,7 +144,7 @@ fn output_header(name: &Located<String>, problems: &mut Vec<Problem>) -> Option<
         header::EXPECT,
     ];
     if framing.contains(&read) {
-        let text = format!("`{read}` carries the message itself and cannot take a claim");
+        let text = format!("`{read}` carries the message itself and cannot {what}");
         problems.push(name.error(codes::INVALID_HEADER_NAME, text));
     }
     Some(read)
