@@ -27,7 +27,7 @@ impl Trace {
     ) {
         if let Some(steps) = &mut self.steps {
             let (subject, detail, place) = tell();
-            steps.push(Step { subject, outcome, detail, place, depth });
+            steps.push(Step { subject, outcome, detail, redacted: None, place, depth });
         }
     }
 

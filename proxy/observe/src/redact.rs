@@ -1,7 +1,5 @@
 //! Paths without identifiers (invariant 7).
 
-use std::fmt::Write as _;
-
 /// Words of FHIR URLs that say nothing of a person (FHIR R5 http.html).
 const WORDS: [&str; 8] = ["fhir", "metadata", "_history", "_search", "r4", "r5", "baseR4", "actuator"];
 
@@ -27,17 +25,6 @@ pub fn path(path: &str) -> String {
     out
 }
 
-/// A denial's steps quote what a policy saw; quoted paths are redacted there too.
-#[must_use]
-pub fn step_detail(detail: &str, full_path: &str) -> String {
-    if full_path.len() < 2 || !detail.contains(full_path) {
-        return detail.to_owned();
-    }
-    let mut out = String::with_capacity(detail.len());
-    let _ = write!(out, "{}", detail.replace(full_path, &path(full_path)));
-    out
-}
-
 fn is_plain(segment: &str) -> bool {
     segment.is_empty()
         || WORDS.contains(&segment)
@@ -58,14 +45,5 @@ mod tests {
         assert_eq!(super::path("/"), "/");
         assert_eq!(super::path("/alice.smith@example.org"), "/*");
         assert_eq!(super::path("/Patient/$Alice Smith"), "/Patient/*");
-    }
-
-    #[test]
-    fn quoted_paths_in_details_are_hidden() {
-        let detail = r#"path is "/Patient/alice", wanted one of ["/metadata"]"#;
-        assert_eq!(
-            super::step_detail(detail, "/Patient/alice"),
-            r#"path is "/Patient/*", wanted one of ["/metadata"]"#
-        );
     }
 }

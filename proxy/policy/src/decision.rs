@@ -61,6 +61,10 @@ pub struct Step {
     pub outcome: Outcome,
     /// Details for a person: `claim realm_access.roles is ["Patient"], wanted one of ["Medic"]`.
     pub detail: String,
+    /// The same without what the request said of a person (path, header and claim values, subject):
+    /// for logs. `None`: the detail holds nothing of the kind.
+    #[serde(skip)]
+    pub redacted: Option<String>,
     /// `file:line:column` of the manifest it stands in, if any.
     pub place: Option<String>,
     /// Nesting depth for printing as a tree (0 = stage, 1 = rule, 2 = predicate).
@@ -83,6 +87,24 @@ pub enum Outcome {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f, &self.detail)
+    }
+}
+
+impl Step {
+    /// The step in the words for logs: nothing in it tells a person from another.
+    #[must_use]
+    pub fn for_log(&self) -> impl fmt::Display + '_ {
+        struct ForLog<'a>(&'a Step);
+        impl fmt::Display for ForLog<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.write(f, self.0.redacted.as_deref().unwrap_or(&self.0.detail))
+            }
+        }
+        ForLog(self)
+    }
+
+    fn write(&self, f: &mut fmt::Formatter<'_>, detail: &str) -> fmt::Result {
         let mark = match self.outcome {
             Outcome::Matched => "matched",
             Outcome::NotMatched => "no match",
@@ -93,8 +115,8 @@ impl fmt::Display for Step {
             f.write_str("  ")?;
         }
         write!(f, "{}: {mark}", self.subject)?;
-        if !self.detail.is_empty() {
-            write!(f, ": {}", self.detail)?;
+        if !detail.is_empty() {
+            write!(f, ": {detail}")?;
         }
         if let Some(place) = &self.place {
             write!(f, " ({place})")?;

@@ -19,10 +19,10 @@ const BACKLOG_GRACE: Duration = Duration::from_millis(20);
 /// Classic BPF over the TCP header (filter.rst of the kernel's networking documentation): a segment
 /// with SYN and without ACK is dropped, every other passes.
 const DROP_SYN: [SockFilter; 5] = [
-    SockFilter::new(0x30, 0, 0, 13),          // load the byte with the flags (RFC 9293 §3.1)
-    SockFilter::new(0x54, 0, 0, 0x12),        // keep SYN and ACK
-    SockFilter::new(0x15, 0, 1, 0x02),        // SYN alone?
-    SockFilter::new(0x06, 0, 0, 0),           // drop
+    SockFilter::new(0x30, 0, 0, 13), // load the byte with the flags (RFC 9293 §3.1)
+    SockFilter::new(0x54, 0, 0, 0x12), // keep SYN and ACK
+    SockFilter::new(0x15, 0, 1, 0x02), // SYN alone?
+    SockFilter::new(0x06, 0, 0, 0),  // drop
     SockFilter::new(0x06, 0, 0, 0xffff_ffff), // pass
 ];
 

@@ -276,5 +276,5 @@ pub(crate) fn fhir_format(
 
 /// A stage of an explanation.
 pub(crate) fn stage(subject: String) -> Step {
-    Step { subject, outcome: Outcome::Info, detail: String::new(), place: None, depth: 0 }
+    Step { subject, outcome: Outcome::Info, detail: String::new(), redacted: None, place: None, depth: 0 }
 }

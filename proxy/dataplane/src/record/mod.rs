@@ -51,7 +51,9 @@ pub(crate) fn raw(story: &mut Record, method: &Method, uri: &Uri, headers_host: 
     story.method = cut(method.as_str());
     story.path = cut(uri.path());
     story.query = uri.query().map(cut);
-    story.authority = cut(headers_host.unwrap_or_default());
+    // No `user:password@`.
+    let host = headers_host.unwrap_or_default();
+    story.authority = cut(host.rsplit_once('@').map_or(host, |(_, host)| host));
 }
 
 /// What the canonical head tells.
@@ -137,9 +139,23 @@ pub(crate) fn refused(story: &mut Record, refusal: &Refusal) {
     story.refused = reply::refused(refusal);
     match refusal {
         Refusal::Denied(decision) => decided(story, (**decision).clone()),
-        Refusal::Credentials(rejection) => story.token = rejection.reason.name(),
+        Refusal::Credentials(rejection) => {
+            story.token = rejection.reason.name();
+            undecided(story);
+        }
+        Refusal::Head(_) | Refusal::Target(_) => undecided(story),
         _ => {}
     }
+}
+
+/// Refused on the way from the gateway to the destination: the gateway's policies let it pass, but
+/// nobody may read that as a request allowed. AUDIT rules that matched stay told.
+fn undecided(story: &mut Record) {
+    story.decision = story.decision.take().filter(|before| !before.audited.is_empty()).map(|mut before| {
+        before.verdict = policy::Verdict::Deny;
+        before.rule = None;
+        before
+    });
 }
 
 /// The deciding policies' word; AUDIT rules that matched at the gateway before stay told.

@@ -191,5 +191,5 @@ fn told(routed: &Routed) -> Step {
         Routed::Redirect { location, .. } => (Outcome::Matched, format!("redirects to {location}")),
         Routed::Forward(to) => (Outcome::Matched, format!("{} to {}", to.route, to.host)),
     };
-    Step { subject: "route".to_owned(), outcome, detail, place: None, depth: 0 }
+    Step { subject: "route".to_owned(), outcome, detail, redacted: None, place: None, depth: 0 }
 }

@@ -6,7 +6,7 @@
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
@@ -15,6 +15,7 @@ use std::{
 use bytes::{Buf, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
+    task::unconstrained,
     time::{Instant, Sleep},
 };
 
@@ -156,7 +157,9 @@ pub(crate) fn poll_deadline(
     if sleep.deadline() > deadline {
         sleep.as_mut().reset(deadline);
     }
-    while sleep.as_mut().poll(cx).is_ready() {
+    // Outside of the task's budget: a peer that always has bytes for us would use it up, and no
+    // deadline would ever be seen to pass.
+    while pin!(unconstrained(sleep.as_mut())).poll(cx).is_ready() {
         if Instant::now() >= deadline {
             return Poll::Ready(());
         }

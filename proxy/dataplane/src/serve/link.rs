@@ -21,6 +21,8 @@ pub(crate) struct Link {
     ended: AtomicU32,
     upgraded: AtomicBool,
     aborted: AtomicBool,
+    /// The client stopped reading.
+    stalled: AtomicBool,
     /// The next head was refused: answered when the requests before it are.
     head_refused: OnceLock<FramingError>,
     /// The framing of a body broke.
@@ -37,6 +39,7 @@ impl Link {
             ended: AtomicU32::new(0),
             upgraded: AtomicBool::new(false),
             aborted: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
             head_refused: OnceLock::new(),
             body_refused: OnceLock::new(),
             next: AtomicWaker::new(),
@@ -86,6 +89,16 @@ impl Link {
 
     pub(crate) fn aborted(&self) -> bool {
         self.aborted.load(Ordering::Relaxed)
+    }
+
+    /// The client has not read for too long: the connection is reset.
+    pub(crate) fn stall(&self) {
+        self.stalled.store(true, Ordering::Relaxed);
+        self.abort();
+    }
+
+    pub(crate) fn stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
     }
 
     pub(super) fn refuse_head(&self, error: FramingError) {

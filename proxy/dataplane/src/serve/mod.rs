@@ -10,6 +10,7 @@
 //! | [`exchange`] | one request: decide, forward, judge, reply |
 //! | [`body`] | a response's body, to its end |
 //! | [`story`] | the record of a request, told once |
+//! | [`paced`] | clients that stop reading |
 //! | [`gauge`] | requests under way, against their limits |
 
 mod body;
@@ -23,6 +24,7 @@ mod http2;
 mod line;
 mod link;
 mod messages;
+mod paced;
 mod story;
 mod stream;
 #[cfg(test)]
@@ -50,6 +52,7 @@ pub(crate) use messages::Messages;
 pub(crate) use stream::Client;
 
 use line::Line;
+use paced::Paced;
 
 /// What decides: [`Engine`], and a stand-in in the tests of the transport.
 pub trait Decide: Send + Sync + 'static {
@@ -104,10 +107,12 @@ pub(crate) enum Speaks {
 pub(crate) async fn serve<D: Decide, C: Client>(
     house: Arc<House<D>>,
     connection: Connection,
-    mut io: C,
+    io: C,
     agreed: Option<Speaks>,
 ) {
     let link = Arc::new(Link::new(Arc::clone(&house.drain)));
+    let pause = Duration::from_millis(house.limits.response_idle_timeout_ms);
+    let mut io = Paced::new(io, Arc::clone(&link), pause);
     let mut first = BytesMut::new();
     let speaks = match agreed {
         Some(speaks) => speaks,

@@ -92,9 +92,20 @@ impl Drop for Story {
     fn drop(&mut self) {
         self.line.link.end();
         if !self.complete {
-            // Nobody said why it ended: the client went away.
+            // Nobody said why it ended: the client went away, or stopped reading.
+            let (flags, details) = if self.line.link.stalled() {
+                ("SI", "stream_idle_timeout")
+            } else {
+                ("DC", "downstream_remote_disconnect")
+            };
             let record = self.record();
-            record.flags = "DC";
+            record.flags = flags;
+            details.clone_into(&mut record.details);
+        }
+        if self.flow.as_ref().is_some_and(|flow| flow.client_gone()) {
+            // It left in the middle of its own request: whatever we said to that, nobody read it.
+            let record = self.record();
+            (record.status, record.refused, record.flags) = (None, None, "DC");
             "downstream_remote_disconnect".clone_into(&mut record.details);
         }
         self.record();

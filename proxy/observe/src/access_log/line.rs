@@ -170,12 +170,7 @@ fn reasons(record: &Record, format: &AccessLogSettings) -> Vec<String> {
     if !format.reasons {
         return Vec::new();
     }
-    let full = format.path == PathDetail::Full;
-    let text = |step: &policy::Step| {
-        let line = step.to_string();
-        if full { line } else { redact::step_detail(&line, &record.path) }
-    };
-    record.steps.iter().map(text).collect()
+    record.steps.iter().map(|step| step.for_log().to_string()).collect()
 }
 
 fn milliseconds(duration: std::time::Duration) -> f64 {

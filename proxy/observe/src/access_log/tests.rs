@@ -17,6 +17,7 @@ fn record() -> Record {
             subject: "ns[a]-policy[b]-rule[0]".to_owned(),
             outcome: policy::Outcome::NotMatched,
             detail: r#"path is "/Patient/alice""#.to_owned(),
+            redacted: Some("path (not shown)".to_owned()),
             place: None,
             depth: 1,
         }],
@@ -47,6 +48,7 @@ fn an_operator_may_ask_for_them() {
     let line = written(&format);
     assert_eq!(line["path"], "/Patient/alice");
     assert_eq!(line["query"], "name=Smith");
+    assert_eq!(line["reasons"][0], "  ns[a]-policy[b]-rule[0]: no match: path (not shown)");
 }
 
 #[test]

@@ -96,5 +96,6 @@ fn holds<T: Tracer>(predicate: &Predicate, question: &Question<'_>, tracer: &mut
             words::detail(predicate, question)
         }
     });
+    tracer.redact(step, || words::redacted(&predicate.test, question));
     holds
 }

@@ -10,6 +10,8 @@ pub(super) trait Tracer {
     fn open(&mut self, depth: u8, subject: impl FnOnce() -> String, place: Option<&Place>) -> usize;
     /// It ended.
     fn close(&mut self, step: usize, outcome: Outcome, detail: impl FnOnce() -> String);
+    /// A step that ended has these words for logs, if its detail is none ([`Step::redacted`]).
+    fn redact(&mut self, step: usize, redacted: impl FnOnce() -> Option<String>);
 }
 
 /// Nobody.
@@ -21,6 +23,7 @@ impl Tracer for Silent {
         0
     }
     fn close(&mut self, _: usize, _: Outcome, _: impl FnOnce() -> String) {}
+    fn redact(&mut self, _: usize, _: impl FnOnce() -> Option<String>) {}
 }
 
 /// Keeps every step.
@@ -37,6 +40,7 @@ impl Tracer for Recorder {
             subject: subject(),
             outcome: Outcome::Info,
             detail: String::new(),
+            redacted: None,
             place: place.map(ToString::to_string),
             depth,
         });
@@ -47,6 +51,12 @@ impl Tracer for Recorder {
         if let Some(step) = self.steps.get_mut(step) {
             step.outcome = outcome;
             step.detail = detail();
+        }
+    }
+
+    fn redact(&mut self, step: usize, redacted: impl FnOnce() -> Option<String>) {
+        if let Some(step) = self.steps.get_mut(step) {
+            step.redacted = redacted();
         }
     }
 }

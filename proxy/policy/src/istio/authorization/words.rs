@@ -36,6 +36,36 @@ pub(super) fn detail(predicate: &Predicate, question: &Question<'_>) -> String {
     format!("{seen}, wanted {verb} of {}", wanted(&predicate.test))
 }
 
+/// Claims that say what somebody may do or by which door they came, not who they are; of a nested
+/// claim the last name counts.
+const IMPERSONAL: [&str; 10] =
+    ["roles", "groups", "scope", "scp", "permission", "permissions", "iss", "aud", "azp", "client_id"];
+
+/// The words for logs (invariant 7): what a request says of a person is left out, and what the
+/// policy wanted of it, which may name the same person. `None`: nothing had to be left out.
+pub(super) fn redacted(test: &Test, question: &Question<'_>) -> Option<String> {
+    let request = question.request.as_ref()?;
+    match test {
+        // The log has the path elsewhere, as far as its settings want it.
+        Test::Paths(_) => Some("path (not shown)".to_owned()),
+        Test::Header(HeaderKey::Named(name), _) if request.headers.contains_key(name) => {
+            Some(format!("header {name} is there (not shown)"))
+        }
+        Test::Header(HeaderKey::Named(name), _) => Some(format!("header {name} is absent")),
+        Test::Claim(keys, _) if keys.last().is_some_and(|key| IMPERSONAL.contains(&key.as_ref())) => None,
+        Test::Claim(keys, _) => {
+            let found = request.identity.and_then(|identity| claim(&identity.claims, keys)).is_some();
+            let there = if found { "there (not shown)" } else { "absent" };
+            Some(format!("claim {} is {there}", keys.join(".")))
+        }
+        Test::RequestPrincipals(_) => {
+            let identity = request.identity.filter(|identity| identity.principal().is_some())?;
+            Some(format!("request principal is of issuer {:?} (subject not shown)", identity.issuer))
+        }
+        _ => None,
+    }
+}
+
 fn is(name: &str, value: Option<&str>) -> String {
     match value {
         Some(value) => format!("{name} is {value:?}"),
