@@ -376,3 +376,45 @@ async fn a_provider_that_comes_up_late_is_found_without_a_restart() {
     soon("Alice is let in", async || say(address, request.as_bytes()).await.starts_with("HTTP/1.1 200"))
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_nobody_reads_any_more_stops_neither_reloads_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let (manifests, settings) = (folder.path().join("manifests"), folder.path().join("fhirward.yaml"));
+    std::fs::create_dir(&manifests).unwrap();
+    let policy = manifests.join("policy.yaml");
+    std::fs::write(&policy, DENY_ADMIN).unwrap();
+    let [app, admin] = [tests::real::free_port().await.unwrap(), tests::real::free_port().await.unwrap()];
+    let text = format!(
+        "listeners: [{{name: app, address: \"127.0.0.1:{app}\", to: clinic/app, port: 8080}}]
+mesh: {{manifests: [manifests], workloads: [{{name: clinic/app, labels: {{app: app}}}}]}}
+admin: {{address: \"127.0.0.1:{admin}\"}}
+"
+    );
+    std::fs::write(&settings, text).unwrap();
+    let mut child = std::process::Command::new(tests::harness::binary().unwrap())
+        .arg("run")
+        .arg("--config")
+        .arg(&settings)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop((child.stdout.take(), child.stderr.take()));
+    let snapshot = async || {
+        let page = reqwest::get(format!("http://127.0.0.1:{admin}/readyz")).await.ok()?;
+        page.json::<serde_json::Value>().await.ok()?["snapshot"].as_u64()
+    };
+    soon("it is up", async || snapshot().await == Some(1)).await;
+    std::fs::write(&policy, DENY_ADMIN.replace("/admin/*", "/other")).unwrap();
+    soon("the change is taken up", async || snapshot().await == Some(2)).await;
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(5) && child.try_wait().unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    let ended = child.try_wait().unwrap();
+    let _ = child.kill();
+    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+}

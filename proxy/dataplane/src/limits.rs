@@ -33,7 +33,8 @@ pub struct Limits {
     pub connect_timeout_ms: u64,
     /// Response head from upstream where no route says otherwise. Later: 504.
     pub response_timeout_ms: u64,
-    /// The response body may pause no longer than this; then the exchange is reset.
+    /// The response body may pause no longer than this, whether the upstream stops sending or the client
+    /// reading; then the exchange is reset.
     pub response_idle_timeout_ms: u64,
     /// Idle upstream connections kept per address.
     pub idle_upstreams: usize,

@@ -40,7 +40,8 @@ pub struct AccessLogSettings {
     pub path: PathDetail,
     /// Write query strings: they hold search values, so patient data. Off unless asked for.
     pub query: bool,
-    /// Write the steps behind a denial (`reasons`).
+    /// Write the steps behind a denial (`reasons`): without paths, header values, subjects and
+    /// claims that name somebody (`fhirward explain` shows those).
     pub reasons: bool,
     /// Lines waiting for the writer; further ones are dropped and counted.
     pub queue: usize,

@@ -41,7 +41,7 @@ fn part(part: Part) -> Result<PathBuf> {
 /// A loopback port that was free a moment ago, from below the range that the kernel takes the ports
 /// of outgoing connections from: a server binds it only seconds later, or again after a restart under
 /// load, and by then one of those would have been somebody's.
-pub(crate) async fn free_port() -> Result<u16> {
+pub async fn free_port() -> Result<u16> {
     for _ in 0..PORT_ATTEMPTS {
         let port = PORTS.start + random_u16()? % (PORTS.end - PORTS.start);
         if TcpListener::bind(loopback(port)).await.is_ok() {

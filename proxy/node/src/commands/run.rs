@@ -44,7 +44,10 @@ impl Arguments {
 fn start_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // A second subscriber (tests in one process) is no reason to stop.
-    let _ = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    // A standard error that nobody reads any more is no reason either: complaining about it there would
+    // panic, in whatever was about to log.
+    let log = tracing_subscriber::fmt().json().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = log.log_internal_errors(false).try_init();
 }
 
 async fn serve(settings: Settings) -> ExitCode {
