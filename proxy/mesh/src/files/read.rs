@@ -223,6 +223,11 @@ fn read_text(path: &Path, file_bytes: u64, left: u64) -> io::Result<String> {
             "all files together are more than mesh.limits.totalBytes".to_owned()
         }));
     }
+    // kubectl takes no such file either; whoever wants no policy left removes it, or says so in a
+    // comment. A file that is just being written, or that a full disk has cut, is empty too.
+    if bytes.trim_ascii().is_empty() {
+        return Err(io::Error::other("the file is empty"));
+    }
     String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8 text"))
 }
 

@@ -138,6 +138,26 @@ fn a_lost_or_emptied_folder_keeps_the_last_good_snapshot() {
 
 #[cfg(unix)]
 #[test]
+fn an_emptied_file_keeps_the_last_good_snapshot() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), deployment("kept")).unwrap();
+    fs::write(folder.path().join("b.yaml"), namespace("other")).unwrap();
+    let running = start(folder.path());
+    running.within_a_second("loaded", |r| r.names() == ["kept"]);
+    for nothing in ["", "\n \n"] {
+        // As an editor, a full disk or `cat > a.yaml` may leave it: no wish to have no policy left.
+        fs::write(folder.path().join("a.yaml"), nothing).unwrap();
+        running.within_a_second("told", |r| !r.status().problems.is_empty());
+        assert_eq!(running.names(), ["kept"]);
+        assert!(running.status().problems[0].to_string().contains("the file is empty"));
+        fs::write(folder.path().join("a.yaml"), deployment("kept")).unwrap();
+        running.within_a_second("mended", |r| r.status().problems.is_empty());
+    }
+    fs::write(folder.path().join("a.yaml"), "# nothing for now\n").unwrap();
+    running.within_a_second("said in so many words", |r| r.names().is_empty());
+}
+
+#[test]
 fn a_configmap_mount_is_followed_when_its_link_is_swapped() {
     use std::os::unix::fs::symlink;
     let folder = TempDir::new().unwrap();
