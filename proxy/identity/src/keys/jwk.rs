@@ -53,6 +53,11 @@ pub(super) fn is_private(jwk: &Map<String, Value>) -> bool {
     PRIVATE.iter().any(|member| jwk.contains_key(*member))
 }
 
+/// The public number that makes a key this key, however it is named (RFC 7518 section 6, RFC 8037).
+pub(super) fn material(jwk: &Map<String, Value>) -> Option<&str> {
+    text(jwk, "n").or_else(|| text(jwk, "x"))
+}
+
 impl Key {
     /// The key, or `None` where it cannot or must not verify signatures.
     pub(super) fn read(jwk: &Map<String, Value>) -> Option<Self> {

@@ -90,6 +90,28 @@ impl KeySet {
         Ok(Self { keys, skipped })
     }
 
+    /// The public numbers of the keys whose private part a document publishes.
+    pub(crate) fn exposed(text: &[u8]) -> Vec<String> {
+        let document = object(text, DOCUMENT_LIMITS).unwrap_or_default();
+        let list = document.get("keys").and_then(Value::as_array).into_iter().flatten();
+        let private = list.filter_map(Value::as_object).filter(|entry| jwk::is_private(entry));
+        private.filter_map(|entry| jwk::material(entry).map(str::to_owned)).collect()
+    }
+
+    /// The set without keys of these public numbers; `None` where it has none of them.
+    pub(crate) fn without(&self, exposed: &[String]) -> Option<Self> {
+        let lost = |public: &Value| {
+            let material = public.as_object().and_then(jwk::material);
+            material.is_some_and(|own| exposed.iter().any(|number| number == own))
+        };
+        if !self.keys.iter().any(|key| lost(&key.public)) {
+            return None;
+        }
+        let left = self.keys.iter().filter(|key| !lost(&key.public));
+        let keys = left.filter_map(|key| key.public.as_object().and_then(Key::read)).collect();
+        Some(Self { keys, skipped: self.skipped })
+    }
+
     /// Verifies a token's signature; says by which key.
     ///
     /// Keys are picked as Envoy does (source/common/jwt/verify.cc): by `kid` where both have one,

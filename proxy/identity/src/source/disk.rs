@@ -116,6 +116,17 @@ impl DiskCache {
         Ok(Some((keys.map_err(|_| DiskError::Keys)?, stored.fetched_at)))
     }
 
+    /// Removes the file: its keys must not come back. Blocks.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        match fs::remove_file(&self.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes the keys. Blocks.
     ///
     /// # Errors

@@ -48,6 +48,9 @@ pub(crate) enum FetchError {
     Get(GetError),
     #[error("keys: the document is refused: {0}")]
     Jwks(JwksError),
+    /// With the public numbers of the keys that are lost.
+    #[error("keys: the document is refused: {}", JwksError::PrivateKey)]
+    PrivateKeys(Vec<String>),
     #[error("keys: no answer in time")]
     Timeout,
 }
@@ -101,7 +104,10 @@ impl Provider {
         match self.client.get(&url, validators).await.map_err(FetchError::Get)? {
             Answer::NotModified { max_age } => Ok(Fetched::NotModified { max_age }),
             Answer::Document(Document { body, validators, max_age }) => {
-                let keys = KeySet::parse(&body, self.max_keys).map_err(FetchError::Jwks)?;
+                let keys = KeySet::parse(&body, self.max_keys).map_err(|error| match error {
+                    JwksError::PrivateKey => FetchError::PrivateKeys(KeySet::exposed(&body)),
+                    error => FetchError::Jwks(error),
+                })?;
                 self.validators = validators;
                 Ok(Fetched::Keys { keys, max_age })
             }

@@ -65,6 +65,15 @@ impl State {
         self.confirm(now);
     }
 
+    /// Drops keys whose private part was published: whoever read it can sign with them
+    /// (CVE-2026-31837). Tokens that they verified are not taken from the cache any more.
+    pub(crate) fn revoke(&mut self, exposed: &[String]) -> bool {
+        let Some(left) = self.keys.as_ref().and_then(|keys| keys.without(exposed)) else { return false };
+        self.generation = left.generation();
+        self.keys = (left.len() > 0).then(|| Arc::new(left));
+        true
+    }
+
     /// The provider says that the keys held are the present ones.
     pub(crate) fn confirm(&mut self, now: i64) {
         self.confirmed_at = Some(now);

@@ -26,6 +26,8 @@ struct Task {
     meter: HealthMeter,
     /// What is on disk: which generation, written when.
     on_disk: Option<(u64, Instant)>,
+    /// Public numbers of keys whose private part the provider once published: never used again.
+    exposed: Vec<String>,
 }
 
 /// Runs until the source is stopped.
@@ -39,7 +41,7 @@ pub(crate) async fn run(
     let stop = source.stop.clone();
     let state = State::clone(&source.state());
     let meter = HealthMeter::new(health);
-    let mut task = Task { source, provider, disk, clock, state, meter, on_disk: None };
+    let mut task = Task { source, provider, disk, clock, state, meter, on_disk: None, exposed: Vec::new() };
     let work = async {
         task.load().await;
         loop {
@@ -92,6 +94,9 @@ impl Task {
             Ok(fetched) => self.succeeded(fetched),
             Err(error) => {
                 self.failed(&error);
+                if let FetchError::PrivateKeys(exposed) = error {
+                    self.revoke(exposed).await;
+                }
                 None
             }
         };
@@ -111,6 +116,7 @@ impl Task {
                 counters.fetched.fetch_add(1, Ordering::Relaxed);
                 let before = self.state.generation;
                 self.state.take(keys, now);
+                self.state.revoke(&self.exposed);
                 if self.state.generation != before {
                     let keys = self.state.keys.as_ref().map_or(0, |keys| keys.len());
                     tracing::info!(issuer = %self.source.issuer, keys, "new keys");
@@ -138,6 +144,27 @@ impl Task {
         }
         self.state.last_error = Some(text.into());
         self.meter.failed(Instant::now());
+    }
+
+    /// Keys that are lost are dropped at once, on disk too; the others stay.
+    async fn revoke(&mut self, exposed: Vec<String>) {
+        /// A provider cannot make this list grow for ever.
+        const MOST: usize = 256;
+        self.exposed.extend(exposed);
+        self.exposed.sort_unstable();
+        self.exposed.dedup();
+        self.exposed.truncate(MOST);
+        if !self.state.revoke(&self.exposed) {
+            return;
+        }
+        tracing::error!(issuer = %self.source.issuer, "the provider has published the private part of a key that was in use: the key is dropped");
+        self.on_disk = None;
+        let Some(disk) = self.disk.clone() else { return };
+        match tokio::task::spawn_blocking(move || disk.remove()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "key cache file cannot be removed"),
+            Err(error) => tracing::warn!(%error, "key cache file was not removed"),
+        }
     }
 
     fn change_health(&mut self) {

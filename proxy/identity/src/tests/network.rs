@@ -280,6 +280,36 @@ async fn cve_2026_31837_last_good_keys_stay_when_a_private_key_is_published() {
 }
 
 #[tokio::test]
+async fn cve_2026_31837_a_key_in_use_is_dropped_when_its_private_part_is_published() {
+    let provider = Provider::start().await;
+    let (good, lost) = (Signer::new("good", "ES256"), Signer::new("lost", "ES256"));
+    let both = jwks(&[&good, &lost]);
+    provider.set("/certs", Reply::ok(both.clone()));
+    let mut settings = settings();
+    settings.keys.refresh_seconds = 1;
+    settings.keys.min_refresh_seconds = 0;
+    let authenticator = start(settings);
+    let rules = uri_rule(ISSUER, provider.url("/certs"));
+    let token = |signer: &Signer, n: u32| signer.token(&with(claims(ISSUER), json!({ "n": n })));
+    let seen = token(&lost, 0);
+    assert_eq!(reason(&authenticator, &rules, &seen).await, None);
+    let document = json!({"keys": [good.jwk(), with(lost.jwk(), json!({"d": "AQAB"}))]});
+    provider.set("/certs", Reply::ok(document.to_string()));
+    until("the key is dropped", || async { status(&authenticator).keys == 1 }).await;
+    assert_eq!(
+        reason(&authenticator, &rules, &seen).await,
+        Some(Reason::NoMatchingKey),
+        "nor from the cache"
+    );
+    assert_eq!(reason(&authenticator, &rules, &token(&good, 1)).await, None);
+    // A document that hides the accident again does not make the key good.
+    provider.set("/certs", Reply::ok(both));
+    until("a good document", || async { status(&authenticator).last_error.is_none() }).await;
+    assert_eq!(reason(&authenticator, &rules, &token(&lost, 2)).await, Some(Reason::NoMatchingKey));
+    assert_eq!(reason(&authenticator, &rules, &token(&good, 2)).await, None);
+}
+
+#[tokio::test]
 async fn follow_fetches_ahead_and_forgets_what_is_no_longer_named() {
     let provider = Provider::start().await;
     let signer = Signer::new("k", "ES256");
