@@ -14,6 +14,7 @@ use super::{
     body::ReplyBody,
     line::{Line, Tunnel},
     story::Story,
+    watched,
 };
 use crate::{
     Refusal,
@@ -41,6 +42,16 @@ struct Form {
 
 /// One request of a client, to the response that goes back.
 pub(crate) async fn exchange<D: Decide>(
+    house: Arc<House<D>>,
+    line: Arc<Line>,
+    request: Request<Incoming>,
+) -> Result<Response<ReplyBody>, Dropped> {
+    let response = answer(house, line, request).await;
+    watched::responds();
+    response
+}
+
+async fn answer<D: Decide>(
     house: Arc<House<D>>,
     line: Arc<Line>,
     request: Request<Incoming>,

@@ -14,6 +14,7 @@ use super::{
     guard::poll_deadline,
     line::Line,
     stream::{Client, Rewound},
+    watched::watch,
 };
 use crate::Limits;
 
@@ -26,6 +27,8 @@ const SEND_BUFFER: usize = 256 * 1024;
 const PENDING_RESETS: usize = 20;
 /// Streams that we may have to reset for a client's own errors.
 const LOCAL_RESETS: usize = 256;
+/// How much longer than `responseIdleTimeoutMs` a response may stand still for want of window.
+const PAUSE_GRACE: Duration = Duration::from_millis(500);
 /// A header list of more than this times the limit on heads ends the stream in the codec; what is
 /// between gets our 431, with a record.
 const HARD_HEAD_FACTOR: usize = 2;
@@ -33,9 +36,12 @@ const HARD_HEAD_FACTOR: usize = 2;
 const PING_INTERVAL: Duration = Duration::from_secs(60);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Streams run as tasks of the house.
+/// Streams run as tasks of the house, each watched.
 #[derive(Debug, Clone)]
-struct Tasks(TaskTracker);
+struct Tasks {
+    tracker: TaskTracker,
+    pause: Duration,
+}
 
 impl<F> Executor<F> for Tasks
 where
@@ -43,7 +49,7 @@ where
     F::Output: Send,
 {
     fn execute(&self, task: F) {
-        self.0.spawn(task);
+        self.tracker.spawn(watch(task, self.pause));
     }
 }
 
@@ -108,7 +114,9 @@ pub(crate) async fn serve<D: Decide, C: Client>(
 
 fn builder(limits: &Limits, tasks: TaskTracker) -> http2::Builder<Tasks> {
     let hard = u32::try_from(limits.head_bytes * HARD_HEAD_FACTOR).unwrap_or(u32::MAX);
-    let mut builder = http2::Builder::new(Tasks(tasks));
+    // A stream's own clock is the first to say that its upstream pauses.
+    let pause = Duration::from_millis(limits.response_idle_timeout_ms) + PAUSE_GRACE;
+    let mut builder = http2::Builder::new(Tasks { tracker: tasks, pause });
     builder
         .timer(TokioTimer::new())
         .initial_stream_window_size(STREAM_WINDOW)

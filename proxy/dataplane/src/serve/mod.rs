@@ -10,7 +10,7 @@
 //! | [`exchange`] | one request: decide, forward, judge, reply |
 //! | [`body`] | a response's body, to its end |
 //! | [`story`] | the record of a request, told once |
-//! | [`paced`] | clients that stop reading |
+//! | [`paced`], [`watched`] | clients that stop reading: connections, HTTP/2 streams |
 //! | [`gauge`] | requests under way, against their limits |
 
 mod body;
@@ -29,6 +29,7 @@ mod story;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use std::{sync::Arc, time::Duration};
 

@@ -171,3 +171,29 @@ async fn draining_says_goodbye_and_ends_what_is_under_way() {
     assert_eq!(report.cut, 0, "{report:?}");
     assert!(report.took < Duration::from_secs(2), "{report:?}");
 }
+
+#[tokio::test]
+async fn a_stream_without_window_does_not_keep_its_place() {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let limits = Limits { response_idle_timeout_ms: 200, ..Limits::default() };
+    let house = House::start(upstream.local_addr().unwrap(), limits).await;
+    tokio::spawn(async move {
+        let (mut socket, _) = upstream.accept().await.unwrap();
+        read_until(&mut socket, "\r\n\r\n").await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n";
+        // The proxy hangs up in the middle.
+        let _ = socket.write_all(&[head.as_slice(), &[b'x'; 1_000_000]].concat()).await;
+    });
+    let socket = TcpStream::connect(house.address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+        .initial_stream_window_size(0)
+        .handshake::<_, Body>(TokioIo::new(socket))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let response = sender.send_request(get("/x").body(full("")).unwrap()).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let stories = tokio::time::timeout(Duration::from_secs(5), house.stories(1)).await.unwrap();
+    assert_eq!(stories[0].flags, "DC");
+    assert!(response.into_body().collect().await.is_err(), "the stream is reset, not ended");
+}
