@@ -24,9 +24,11 @@ const KEEPER: &str = r#"
 exec 3<&0 </dev/null
 ( trap '' TERM INT; cat <&3 >/dev/null; kill -s KILL -- -$$ ) &
 exec 3<&-
+child= asked=
+trap 'asked=1; [ -z "$child" ] || kill -s TERM $child' TERM
 "$@" &
 child=$!
-trap 'kill -s TERM $child' TERM
+[ -z "$asked" ] || kill -s TERM $child
 while :; do
     wait $child; status=$?
     kill -0 $child 2>/dev/null || break
