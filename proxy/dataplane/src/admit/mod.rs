@@ -1,7 +1,7 @@
 //! Layer 3/4: may this connection speak at all?
 //!
 //! PeerAuthentication STRICT refuses plaintext here, at connection level: such a caller gets a
-//! closed connection, never an HTTP answer (istio.md 1.6). A gateway admits everybody.
+//! closed connection, never an HTTP answer. A gateway admits everybody.
 
 use std::sync::Arc;
 

@@ -235,7 +235,7 @@ pub(crate) fn leave_mesh(passed: Passed, address: SocketAddr, terms: Terms) -> C
     Cleared { request: passed.request, upstream: address, workload: None, terms }
 }
 
-/// Asks about a raw TCP connection: no request, so rules with HTTP fields follow istio.md 1.2.
+/// Asks about a raw TCP connection: no request, so rules with HTTP fields follow Istio's translation.
 ///
 /// # Errors
 /// [`AdmitError::PolicyDenied`].

@@ -35,7 +35,7 @@ impl Card {
     }
 }
 
-/// Istio's labels of a workload (istio.md 4.1).
+/// Istio's labels of a workload.
 fn labels(workload: &Workload) -> WorkloadLabels {
     let label = |name: &str| workload.labels.get(name).filter(|value| !value.is_empty()).cloned();
     let name = workload.name.name.clone();

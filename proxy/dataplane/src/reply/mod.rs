@@ -1,8 +1,8 @@
 //! Any outcome to an answer: the only room that knows statuses and words (invariant 2).
 //!
-//! Bodies are Envoy's and Istio's to the byte (istio.md 1.1, 1.2), unless the workload serves FHIR
+//! Bodies are Envoy's and Istio's to the byte, unless the workload serves FHIR
 //! and the client asks for FHIR: then an OperationOutcome with the same status. A gRPC client gets
-//! HTTP 200 with `grpc-status`; grpc-web gets the plain answer (istio.md 6).
+//! HTTP 200 with `grpc-status`; grpc-web gets the plain answer.
 
 mod grpc;
 mod status;

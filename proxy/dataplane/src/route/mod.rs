@@ -1,5 +1,5 @@
 //! The ingress gateway: its own policies, then the route, then the destination's rooms, as if the
-//! gateway had called the workload over mTLS (an in-process hop, istio.md 1.7).
+//! gateway had called the workload over mTLS (an in-process hop).
 
 #[cfg(test)]
 mod tests;

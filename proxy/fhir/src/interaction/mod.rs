@@ -1,4 +1,4 @@
-//! Method and path to a RESTful interaction of R4 and R5 (http.html of both; fhir.md 1).
+//! Method and path to a RESTful interaction of R4 and R5 (http.html of both).
 //!
 //! | path below the base | method: interaction |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Request targets: what is refused, and the one canonical form that is matched and forwarded.
 //!
-//! With `strict` off this is Envoy 1.40 to the byte, in the mesh's normalisation mode (istio.md 1.4
-//! and 6): the fragment is cut; then, by mode, `%2f` and `%5c` are decoded; parameters of dot
+//! With `strict` off this is Envoy 1.40 to the byte, in the mesh's normalisation mode: the
+//! fragment is cut; then, by mode, `%2f` and `%5c` are decoded; parameters of dot
 //! segments are dropped; dot segments, `\` and unreserved escapes are resolved once; slashes merged.
 //! One pass only: Envoy's own result is not always a fixed point (`/a;/..;b` and the like).
 //!
@@ -16,7 +16,7 @@ mod tests;
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
-/// meshConfig.pathNormalization (istio.md 1.4). `DEFAULT` in a manifest means `Base`.
+/// meshConfig.pathNormalization. `DEFAULT` in a manifest means `Base`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Normalization {

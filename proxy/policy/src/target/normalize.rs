@@ -1,7 +1,7 @@
 //! Envoy's path normalisation, step by step and in its order.
 //!
 //! Source: Envoy `source/common/http/path_utility.cc` and the path canonicaliser of the URL library
-//! it uses; behaviour pinned on Envoy 1.40 (istio.md 6). Own code.
+//! it uses; behaviour pinned on Envoy 1.40. Own code.
 
 use std::borrow::Cow;
 

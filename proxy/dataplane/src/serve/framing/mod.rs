@@ -1,5 +1,5 @@
 //! HTTP/1 framing, looked at before the codec sees a byte: whatever two servers could read
-//! differently is refused here (RFC 9112 §2.2, §5, §6, §7, §11.2; fhir.md N4).
+//! differently is refused here (RFC 9112 §2.2, §5, §6, §7, §11.2).
 //!
 //! Pure: bytes in, a count of bytes that may pass out. [`Framer::take`] never passes part of a head,
 //! and never passes bytes of two messages at once. Bodies of known length are skipped, not looked at.

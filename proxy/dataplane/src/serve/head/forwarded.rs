@@ -1,6 +1,6 @@
 //! Who the original client is, and the headers that say so, as Istio sets Envoy up: a gateway uses
 //! the connection's address and appends it (`use_remote_address`), a workload's own entry believes
-//! the last `x-forwarded-for` entry (istio.md 1.3, 6).
+//! the last `x-forwarded-for` entry.
 
 use std::net::IpAddr;
 

@@ -9,7 +9,7 @@
 //! | hop-by-hop headers are removed before anything is judged or added | RFC 9110 §7.6.1 |
 //! | `Expect` | RFC 9110 §10.1.1 |
 //! | target | `policy::target` |
-//! | `x-forwarded-*`, `x-envoy-*`, `x-request-id` | Envoy, as Istio sets it up (istio.md 1.7) |
+//! | `x-forwarded-*`, `x-envoy-*`, `x-request-id` | Envoy, as Istio sets it up |
 
 mod authority;
 mod error;

@@ -1,6 +1,6 @@
 //! Headers that come several times and are one.
 //!
-//! Policies match repeated headers one by one (istio.md 6), but Envoy keeps some names as one value:
+//! Policies match repeated headers one by one, but Envoy keeps some names as one value:
 //! what is matched and forwarded for those is the joined text. Which ones was found by sending each
 //! twice through Envoy 1.40. Without this, `accept: a` beside `accept: b` would satisfy a rule that
 //! asks for `a` alone.

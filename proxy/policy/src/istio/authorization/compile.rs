@@ -1,6 +1,6 @@
 //! Checked specs to rules that can be asked.
 //!
-//! Source: istio/istio `pilot/pkg/security/authz/model` and `pilot/pkg/security/trustdomain`; istio.md 1.3.
+//! Source: istio/istio `pilot/pkg/security/authz/model` and `pilot/pkg/security/trustdomain`.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
 //! The keys of `when` conditions.
 //!
-//! Source: istio.io/latest/docs/reference/config/security/conditions; istio.md 1.3.
+//! Source: istio.io/latest/docs/reference/config/security/conditions.
 
 use http::HeaderName;
 

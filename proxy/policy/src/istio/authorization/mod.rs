@@ -1,6 +1,6 @@
 //! AuthorizationPolicy: what it says, what of it is wrong, and what it decides.
 //!
-//! Source: istio.io/latest/docs/reference/config/security/authorization-policy; istio.md 1.2, 1.3, 6.
+//! Source: istio.io/latest/docs/reference/config/security/authorization-policy.
 //!
 //! The order is CUSTOM, DENY, ALLOW. CUSTOM and DENY refuse what they match; with no ALLOW policy
 //! at all the rest passes; else an ALLOW rule must match. AUDIT rules only mark. Policies annotated

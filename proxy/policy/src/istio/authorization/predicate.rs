@@ -1,7 +1,7 @@
 //! One attribute against a list of values.
 //!
-//! An absent attribute matches no value: a positive predicate is then false, a negative one TRUE
-//! (istio.md 1.2), which both follow from `negated != any value matches`.
+//! An absent attribute matches no value: a positive predicate is then false, a negative one TRUE.
+//! Both follow from `negated != any value matches`.
 
 use std::net::IpAddr;
 
@@ -55,7 +55,7 @@ pub(super) enum Test {
     Methods(Vec<Text>),
     /// Canonical path.
     Paths(Vec<PathTest>),
-    /// A request header, value by value (istio.md 6).
+    /// A request header, value by value.
     Header(HeaderKey, Vec<Text>),
     /// A claim by its keys: the string, or a list that holds it.
     Claim(Vec<String>, Vec<Text>),

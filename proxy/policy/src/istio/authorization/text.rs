@@ -1,4 +1,4 @@
-//! Istio's string matches: exact, prefix, suffix, present (istio.md 1.3).
+//! Istio's string matches: exact, prefix, suffix, present.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! istio.md 1.5: each known bypass that concerns matching, by its number.
+//! Each known bypass that concerns matching, by its number.
 //! Those of targets are in `target::tests`.
 
 use super::{Facts, alice, compile, decide, matches, policy};

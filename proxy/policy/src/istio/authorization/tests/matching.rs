@@ -1,4 +1,4 @@
-//! istio.md 1.3 and 6, attribute by attribute.
+//! Matching, attribute by attribute.
 
 use serde_json::json;
 

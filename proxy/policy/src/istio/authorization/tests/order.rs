@@ -1,4 +1,4 @@
-//! istio.md 1.2: which policy decides.
+//! Which policy decides.
 
 use super::{Facts, alice, compile, compile_in, decide, policy};
 use crate::{Verdict, decision::Summary, istio::MeshConfig};
@@ -141,7 +141,7 @@ fn deny_without_a_request_principal_requires_a_token() {
     assert_eq!(decide(&compile(&text), &alice()).verdict, Verdict::Allow);
 }
 
-/// istio.md 0: the tutorial's table, after authentication.
+/// The tutorial's table, after authentication.
 #[test]
 fn the_tutorials_two_policies() {
     let rule = |role: &str, method: &str| {
