@@ -150,11 +150,14 @@ impl Task {
     async fn revoke(&mut self, exposed: Vec<String>) {
         /// A provider cannot make this list grow for ever.
         const MOST: usize = 256;
-        self.exposed.extend(exposed);
-        self.exposed.sort_unstable();
-        self.exposed.dedup();
-        self.exposed.truncate(MOST);
-        if !self.state.revoke(&self.exposed) {
+        // Dropped before anything is forgotten: the bound is on the memory alone.
+        let dropped = self.state.revoke(&exposed);
+        for number in exposed {
+            if self.exposed.len() < MOST && !self.exposed.contains(&number) {
+                self.exposed.push(number);
+            }
+        }
+        if !dropped {
             return;
         }
         tracing::error!(issuer = %self.source.issuer, "the provider has published the private part of a key that was in use: the key is dropped");
