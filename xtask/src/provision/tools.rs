@@ -13,6 +13,8 @@ const APT_LIMIT: Duration = Duration::from_secs(900);
 struct Tool {
     program: &'static str,
     package: &'static str,
+    /// Arguments with which the program succeeds only where it is complete; none where being there will do.
+    proof: &'static [&'static str],
     needed_by: &'static [Part],
 }
 
@@ -20,19 +22,33 @@ const JAVA_PARTS: &[Part] = &[Part::Keycloak, Part::Hapi, Part::HapiJpa];
 
 const TOOLS: &[Tool] = &[
     // The compiler, not only the runtime: two of the parts are ours to compile.
-    Tool { program: "javac", package: "default-jdk-headless", needed_by: JAVA_PARTS },
-    Tool { program: "mvn", package: "maven", needed_by: JAVA_PARTS },
-    Tool { program: "unzip", package: "unzip", needed_by: &[Part::Keycloak] },
-    Tool { program: "node", package: "nodejs", needed_by: &[Part::Newman] },
-    Tool { program: "npm", package: "npm", needed_by: &[Part::Newman] },
+    Tool { program: "javac", package: "default-jdk-headless", proof: &[], needed_by: JAVA_PARTS },
+    Tool { program: "mvn", package: "maven", proof: &[], needed_by: JAVA_PARTS },
+    Tool { program: "unzip", package: "unzip", proof: &[], needed_by: &[Part::Keycloak] },
+    Tool { program: "node", package: "nodejs", proof: &[], needed_by: &[Part::Newman] },
+    Tool { program: "npm", package: "npm", proof: &[], needed_by: &[Part::Newman] },
+    // Debian's python3 comes without what a virtual environment is made of.
+    Tool {
+        program: "python3",
+        package: "python3-venv",
+        proof: &["-c", "import ensurepip, venv"],
+        needed_by: &[Part::Envoy],
+    },
 ];
+
+impl Tool {
+    fn is_there(&self) -> bool {
+        command::find(self.program).is_some()
+            && (self.proof.is_empty() || command::output(self.program, self.proof).is_some())
+    }
+}
 
 /// Installs what `parts` need and this machine lacks. A program that is there is used as it is.
 pub(super) fn ensure(parts: &[Part]) -> Result<(), Failure> {
     let missing: Vec<&Tool> = TOOLS
         .iter()
         .filter(|tool| tool.needed_by.iter().any(|part| parts.contains(part)))
-        .filter(|tool| command::find(tool.program).is_none())
+        .filter(|tool| !tool.is_there())
         .collect();
     if !missing.is_empty() {
         install(&missing)?;
@@ -60,7 +76,7 @@ fn install(missing: &[&Tool]) -> Result<(), Failure> {
     let mut words = vec!["install", "-y", "--no-install-recommends"];
     words.extend(&packages);
     with_retries(|| apt(&words))?;
-    missing.iter().find(|tool| command::find(tool.program).is_none()).map_or(Ok(()), |tool| {
+    missing.iter().find(|tool| !tool.is_there()).map_or(Ok(()), |tool| {
         Err(Failure(format!("{} is still missing after installing {}", tool.program, tool.package)))
     })
 }
