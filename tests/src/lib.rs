@@ -1,4 +1,5 @@
 //! What the whole-proxy tests stand on.
 
 pub mod harness;
+pub mod oracle;
 pub mod real;
