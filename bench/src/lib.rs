@@ -2,6 +2,8 @@
 //!
 //! Speed lives here and never in a timed test: machines are shared, only ratios within one run count.
 
+pub mod load;
+
 use std::collections::BTreeMap;
 
 use policy::{
