@@ -26,7 +26,7 @@ enum Verb {
     },
     /// Everything CI runs: format, lints, all tests, and the tests against real components.
     Test {
-        /// Leave out the tests that need Keycloak, HAPI, Newman, Prometheus and Envoy.
+        /// Leave out the tests that need Keycloak, HAPI, Newman, Prometheus, Envoy and h2spec.
         #[arg(long)]
         no_real: bool,
     },

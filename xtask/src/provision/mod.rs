@@ -1,4 +1,4 @@
-//! Makes the real components available: Keycloak, HAPI's two servers, Newman, Prometheus, Envoy.
+//! Makes the real components available: Keycloak, HAPI's two servers, Newman, Prometheus, Envoy, h2spec.
 //!
 //! Each lies in its own folder of the cache, made aside and renamed into place whole, so a run that
 //! was cut short leaves nothing that looks finished. One run at a time works on a cache.
@@ -8,6 +8,7 @@ mod parts;
 mod tools;
 
 mod envoy;
+mod h2spec;
 mod keycloak;
 mod newman;
 mod prometheus;
@@ -59,6 +60,7 @@ fn make(part: Part, cache: &Path) -> Result<(), Failure> {
         Part::Newman => newman::make(&workshop),
         Part::Prometheus => prometheus::make(&workshop),
         Part::Envoy => envoy::make(&workshop),
+        Part::H2spec => h2spec::make(&workshop),
     }
     .map_err(|failure| Failure(format!("{part} cannot be provisioned: {failure}")))?;
     workshop.install(part, cache)?;

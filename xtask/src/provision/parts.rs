@@ -35,12 +35,21 @@ pub enum Part {
     Prometheus,
     /// The proxy that ours is compared with.
     Envoy,
+    /// Tests of HTTP/2 conformance.
+    H2spec,
 }
 
 impl Part {
     /// Every part, quickest to be missed first.
-    pub const ALL: &[Self] =
-        &[Self::Keycloak, Self::Hapi, Self::HapiJpa, Self::Newman, Self::Prometheus, Self::Envoy];
+    pub const ALL: &[Self] = &[
+        Self::Keycloak,
+        Self::Hapi,
+        Self::HapiJpa,
+        Self::Newman,
+        Self::Prometheus,
+        Self::Envoy,
+        Self::H2spec,
+    ];
 
     const fn name(self) -> &'static str {
         match self {
@@ -50,6 +59,7 @@ impl Part {
             Self::Newman => "newman",
             Self::Prometheus => "prometheus",
             Self::Envoy => "envoy",
+            Self::H2spec => "h2spec",
         }
     }
 
@@ -67,7 +77,7 @@ impl Part {
     pub(super) fn version(self) -> Result<String, Failure> {
         match self {
             Self::Keycloak => Ok(format!("{KEYCLOAK} {:016x}", super::keycloak::build_hash())),
-            Self::Hapi | Self::HapiJpa | Self::Newman => {
+            Self::Hapi | Self::HapiJpa | Self::Newman | Self::H2spec => {
                 let mut hasher = DefaultHasher::new();
                 hash_folder(&self.source(), &mut hasher)?;
                 Ok(format!("{:016x}", hasher.finish()))

@@ -34,6 +34,7 @@ const TOOLS: &[Tool] = &[
         proof: &["-c", "import ensurepip, venv"],
         needed_by: &[Part::Envoy],
     },
+    Tool { program: "go", package: "golang-go", proof: &["version"], needed_by: &[Part::H2spec] },
 ];
 
 impl Tool {
