@@ -1,5 +1,6 @@
 //! What the whole-proxy tests stand on.
 
 pub mod harness;
+pub mod naive;
 pub mod oracle;
 pub mod real;

@@ -85,11 +85,21 @@ fn the_oldest_of_one_level_wins() {
     let young = made("a", "'2026-02-01T00:00:00Z'", "DISABLE");
     let old = made("b", "'2026-01-01T00:00:00Z'", "STRICT");
     assert_eq!(mode(&format!("{young}---\n{old}"), 1), MtlsMode::Strict);
-    assert_eq!(
-        mode(&format!("{}---\n{}", made("b", "null", "STRICT"), made("a", "null", "DISABLE")), 1),
-        MtlsMode::Strict,
-        "file order"
-    );
+}
+
+/// A STRICT policy must not depend on which of two files is read first.
+#[test]
+fn of_one_age_the_first_by_name_wins_whatever_the_order_of_files() {
+    for when in ["null", "'2026-01-01T00:00:00Z'"] {
+        let made = |name: &str, mode: &str| {
+            format!(
+                "metadata: {{name: {name}, namespace: datamesh, creationTimestamp: {when}}}\nspec: {{mtls: {{mode: {mode}}}}}\n"
+            )
+        };
+        let (one, two) = (made("a", "STRICT"), made("b", "DISABLE"));
+        assert_eq!(mode(&format!("{one}---\n{two}"), 1), MtlsMode::Strict);
+        assert_eq!(mode(&format!("{two}---\n{one}"), 1), MtlsMode::Strict);
+    }
 }
 
 #[test]

@@ -113,17 +113,13 @@ impl Policies {
 }
 
 /// The objects of the group, oldest first; of one age by name and namespace, as Istio orders them.
-/// Those without a creation time (files) come last and keep the order in which they were read.
+/// Those without a creation time (files) come last, by name as well: in which file a policy stands,
+/// and where in it, never matters.
 fn in_order(objects: &[Object]) -> Vec<&Object> {
     let mut ours: Vec<_> = objects.iter().filter(|object| object.group() == GROUP).collect();
-    ours.sort_by(|a, b| {
-        let (at_a, at_b) = (&a.metadata.creation_timestamp, &b.metadata.creation_timestamp);
-        match (at_a, at_b) {
-            (Some(at_a), Some(at_b)) => {
-                (at_a, &a.metadata.name, a.namespace()).cmp(&(at_b, &b.metadata.name, b.namespace()))
-            }
-            _ => at_a.is_none().cmp(&at_b.is_none()),
-        }
+    ours.sort_by_key(|object| {
+        let at = object.metadata.creation_timestamp.as_deref();
+        (at.is_none(), at, object.metadata.name.as_str(), object.namespace())
     });
     ours
 }

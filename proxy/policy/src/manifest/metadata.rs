@@ -19,7 +19,7 @@ pub struct Metadata {
     /// Annotations.
     #[serde(deserialize_with = "null_is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// RFC 3339; orders policies and VirtualServices; absent in files (file order then holds).
+    /// RFC 3339; orders policies and VirtualServices; absent in files (names then order them).
     pub creation_timestamp: Option<String>,
 }
 
