@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use xtask::command::{self, Failure, say};
+use xtask::fuzz::{self, Plan};
 use xtask::provision::{self, Part};
 use xtask::suite;
 
@@ -36,6 +37,18 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// The fuzz targets of tests/fuzz, one after the other. Needs a nightly compiler.
+    Fuzz {
+        /// For how long, each.
+        #[arg(long)]
+        seconds: u32,
+        /// Only this one.
+        #[arg(long)]
+        target: Option<String>,
+        /// Take a small part of what was found over into the corpus in git.
+        #[arg(long)]
+        keep: bool,
+    },
     /// Format, clippy, and cargo-deny where it is installed.
     Lint,
     /// Makes the real components available below target/real (or $FHIRWARD_CACHE).
@@ -51,6 +64,7 @@ fn main() -> ExitCode {
         Verb::Demo { args } => demo(&args),
         Verb::Test { no_real } => suite::test(no_real),
         Verb::Bench { args } => bench(&args),
+        Verb::Fuzz { seconds, target, keep } => fuzz::fuzz(&Plan { seconds, target, keep }),
         Verb::Lint => suite::lint(),
         Verb::Provision { parts } => provision::provision(&parts),
     };

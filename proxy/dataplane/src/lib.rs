@@ -22,6 +22,8 @@ pub mod classify;
 mod dice;
 pub mod engine;
 pub mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod identify;
 pub mod judge;
 pub mod limits;

@@ -23,7 +23,7 @@ const QUEUE_LIMIT: Duration = Duration::from_secs(2);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// All listeners, one engine.
-pub struct Proxy<D = Engine>(Arc<House<D>>);
+pub struct Proxy<D = Engine>(pub(crate) Arc<House<D>>);
 
 /// How a drain went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -177,7 +177,7 @@ async fn connection<D: Decide>(house: Arc<House<D>>, place: &Place, socket: TcpS
     }
 }
 
-fn admit<D: Decide>(house: &House<D>, facts: ConnectionFacts) -> Option<Connection> {
+pub(crate) fn admit<D: Decide>(house: &House<D>, facts: ConnectionFacts) -> Option<Connection> {
     let connection = Connection::new(facts);
     match house.engine.admit(&connection) {
         Ok(()) => Some(connection),

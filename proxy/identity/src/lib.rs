@@ -18,6 +18,8 @@ mod check;
 pub mod clock;
 mod counters;
 mod find;
+#[doc(hidden)]
+pub mod fuzzing;
 mod keys;
 mod net;
 mod output;

@@ -1,0 +1,62 @@
+//! The targets reach what they are to look at: a property of nothing holds always.
+
+use http::{Method, Version};
+
+use crate::{header_values, jwt, wire::run, world};
+
+const GET: &[u8] = b"GET /fhir/Patient/1 HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn requests_reach_the_upstream_and_denied_ones_do_not() {
+    let put = b"PUT /fhir/x/../1?a=b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n";
+    let denied = b"GET /fhir/secret HTTP/1.1\r\nHost: a\r\n\r\n";
+    let done = run(vec![GET.to_vec(), put.to_vec(), denied.to_vec(), GET.to_vec()]);
+    let seen: Vec<_> = done.seen.iter().map(|seen| (seen.target.as_str(), seen.body.as_slice())).collect();
+    let expected: [(&str, &[u8]); 3] =
+        [("/fhir/Patient/1", b""), ("/fhir/1?a=b", b"abc"), ("/fhir/Patient/1", b"")];
+    assert_eq!(seen, expected);
+    assert_eq!((done.asked.len(), done.told.len()), (4, 4));
+    let output = String::from_utf8(done.output).unwrap();
+    let count = |text: &str| output.matches(text).count();
+    assert_eq!((count("HTTP/1.1 200 OK\r\n"), count("HTTP/1.1 403 Forbidden\r\n")), (3, 1), "{output}");
+}
+
+#[test]
+fn bodies_that_end_early_reach_the_upstream_as_far_as_they_came() {
+    let cut = b"PUT /fhir/1 HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc";
+    let done = run(vec![cut.to_vec()]);
+    assert_eq!((done.asked.len(), done.told.len()), (1, 1));
+    assert_eq!(done.told.first().unwrap().flags, "DC");
+    assert!(done.seen.iter().all(|seen| !seen.whole), "{:?}", done.seen);
+}
+
+#[test]
+fn http2_streams_reach_the_upstream() {
+    let corpus = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../corpus/h2_frames");
+    let frames = std::fs::read(corpus.join("seed-two")).unwrap();
+    let (_, frames) = frames.split_first().unwrap();
+    let done = run(vec![b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frames.to_vec()]);
+    assert_eq!((done.asked.len(), done.told.len(), done.seen.len()), (2, 2, 1));
+    assert_eq!(crate::h2_frames::successes(&done.output), 1);
+}
+
+#[test]
+fn good_tokens_are_taken() {
+    for number in 0..8 {
+        let accepted = jwt::accepts(&[0, number]);
+        assert_eq!(accepted, number < 4, "token {number}");
+    }
+}
+
+#[test]
+fn a_medics_token_may_post_and_nothing_else_may() {
+    for (lines, passes) in
+        [(&b"authorization: Bearer \x01\n"[..], true), (b"x-token: \x02\n", true), (b"accept: a\n", false)]
+    {
+        let headers = header_values::headers(lines);
+        let head = header_values::parts(&Method::POST, "/fhir", Version::HTTP_11, &headers);
+        let connection = dataplane::accept::Connection::new(world::facts(false));
+        let decided = crate::runtime().block_on(world::ENGINE.decide(&connection, head));
+        assert_eq!(decided.is_ok(), passes, "{lines:?}");
+    }
+}
