@@ -2,20 +2,17 @@
 
 use super::{Member, PeerAuthentication, RequestAuthentication, Selection, World, authorize::selects};
 
-/// The token that a request brings in `Authorization: Bearer`, if any.
+/// The token that a request brings in `Authorization: Bearer`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Presented<'a> {
-    /// None.
-    Nothing,
-    /// One whose signature and times hold.
-    Good {
-        /// `iss`
-        issuer: &'a str,
-        /// `aud`
-        audiences: &'a [&'a str],
-    },
-    /// One that is out of time or whose signature does not hold.
-    Bad,
+pub struct Presented<'a> {
+    /// `iss`
+    pub issuer: &'a str,
+    /// `aud`
+    pub audiences: &'a [&'a str],
+    /// Whether its times hold.
+    pub current: bool,
+    /// Whether its signature holds.
+    pub signed: bool,
 }
 
 /// What comes of it.
@@ -58,25 +55,24 @@ pub fn issuers(world: &World, member: &Member) -> Vec<&'static str> {
 
 /// "If the token is missing, the request is accepted without an authenticated identity; a request
 /// with an invalid token is rejected." With rules of several issuers the token has to satisfy one.
+/// Checked are the issuer, the times, the audience and the signature, in this order, and a wrong
+/// audience is 403 (Envoy).
 #[must_use]
-pub fn authenticate(world: &World, member: &Member, presented: Presented<'_>) -> Credentials {
+pub fn authenticate(world: &World, member: &Member, presented: Option<Presented<'_>>) -> Credentials {
     let rules: Vec<_> = holding(world, member).into_iter().flat_map(|one| &one.rules).collect();
-    if rules.is_empty() {
-        return Credentials::Nobody;
-    }
-    let (issuer, audiences) = match presented {
-        Presented::Nothing => return Credentials::Nobody,
-        Presented::Bad => return Credentials::Refused,
-        Presented::Good { issuer, audiences } => (issuer, audiences),
-    };
-    let of_issuer: Vec<_> = rules.iter().filter(|rule| rule.issuer == issuer).collect();
-    if of_issuer.is_empty() {
+    let Some(token) = presented.filter(|_| !rules.is_empty()) else { return Credentials::Nobody };
+    let of_issuer: Vec<_> = rules.iter().filter(|rule| rule.issuer == token.issuer).collect();
+    if of_issuer.is_empty() || !token.current {
         return Credentials::Refused;
     }
-    let taken = of_issuer
-        .iter()
-        .any(|rule| rule.audiences.is_empty() || rule.audiences.iter().any(|one| audiences.contains(one)));
-    if taken { Credentials::Somebody } else { Credentials::WrongAudience }
+    let meant = of_issuer.iter().any(|rule| {
+        rule.audiences.is_empty() || rule.audiences.iter().any(|one| token.audiences.contains(one))
+    });
+    match (meant, token.signed) {
+        (false, _) => Credentials::WrongAudience,
+        (true, false) => Credentials::Refused,
+        (true, true) => Credentials::Somebody,
+    }
 }
 
 /// "Workload-specific, then namespace-wide, then mesh-wide"; UNSET inherits; the oldest of a level

@@ -6,11 +6,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod agreement;
+mod commands;
 mod decided;
 mod isolation;
 mod monotone;
 mod order;
 mod round_trip;
+mod scene;
+mod token;
 
 use proptest::{
     strategy::Strategy,
