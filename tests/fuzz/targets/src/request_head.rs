@@ -7,14 +7,14 @@ use observe::{Record, record::Protocol};
 use crate::{
     input::Input,
     upstream::Seen,
-    wire::{Run, dechunk, run},
+    wire::{Chunks, Run, run},
     world::{self, Asked},
 };
 
 /// A message as the framing guard cuts it out of the stream.
 struct Message<'a> {
     head: &'a [u8],
-    /// As far as it came.
+    /// Of a message that breaks: all that is left.
     body: &'a [u8],
     whole: bool,
 }
@@ -66,12 +66,14 @@ fn cut(bytes: &[u8]) -> Vec<Message<'_>> {
                 Ok(length) => taken += length,
             }
         }
-        let (body, behind) = rest.split_at_checked(taken).expect("no more than there is");
-        rest = behind;
-        messages.push(Message { head, body, whole: sound });
         if !sound {
+            // Where it breaks depends on the pieces in which it came; of what is behind it nothing passes.
+            messages.push(Message { head, body: rest, whole: false });
             break;
         }
+        let (body, behind) = rest.split_at_checked(taken).expect("no more than there is");
+        rest = behind;
+        messages.push(Message { head, body, whole: true });
     }
     messages
 }
@@ -122,7 +124,7 @@ fn check_forwarded(asked: &[Asked], messages: &[Message<'_>], seen: &[Seen]) {
         let Some((_, _, message)) = next else { panic!("nobody permitted {seen:?}") };
         let head = message.head.to_ascii_lowercase();
         let chunked = head.windows(20).any(|window| window == b"\r\ntransfer-encoding:");
-        let (sent, _) = if chunked { dechunk(message.body) } else { (message.body.to_vec(), None) };
+        let sent = if chunked { Chunks::read(message.body).body } else { message.body.to_vec() };
         if seen.whole {
             assert!(message.whole, "a broken message went whole: {seen:?}");
             assert_eq!(seen.body, sent, "another body: {seen:?}");

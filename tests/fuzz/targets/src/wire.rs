@@ -154,32 +154,49 @@ async fn close_when_still(wire: &Wire, witness: &Witness, log: &Log, served: &Jo
     }
 }
 
-/// A chunked body taken apart, loosely: what any server would read. The body so far, and its length on the
-/// wire if it ends here.
-pub(crate) fn dechunk(bytes: &[u8]) -> (Vec<u8>, Option<usize>) {
-    let (mut body, mut at) = (Vec::new(), 0);
-    let line = |at: usize| {
-        let rest = bytes.get(at..)?;
-        let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
-        Some((rest.get(..end)?, at + end + 2))
-    };
-    while let Some((size, next)) = line(at) {
-        let digits = size.split(|byte| *byte == b';').next().unwrap_or_default();
-        let size = std::str::from_utf8(digits).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
-        let Some(size) = size else { panic!("no chunk size: {:?}", String::from_utf8_lossy(digits)) };
-        if size == 0 {
-            let mut end = next;
-            while let Some((trailer, next)) = line(end) {
-                end = next;
-                if trailer.is_empty() {
-                    return (body, Some(end));
-                }
+/// A chunked body taken apart, loosely: what any server would read.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    /// The body so far.
+    pub(crate) body: Vec<u8>,
+    /// Its length on the wire, if it ends here.
+    pub(crate) ends: Option<usize>,
+    /// It goes on with what is no chunk.
+    pub(crate) broken: bool,
+}
+
+impl Chunks {
+    pub(crate) fn read(bytes: &[u8]) -> Self {
+        let (mut chunks, mut at) = (Self::default(), 0);
+        let line = |at: usize| {
+            let rest = bytes.get(at..)?;
+            let end = rest.windows(2).position(|pair| pair == b"\r\n")?;
+            Some((rest.get(..end)?, at + end + 2))
+        };
+        while let Some((size, next)) = line(at) {
+            let digits = size.split(|byte| *byte == b';').next().unwrap_or_default();
+            let size = std::str::from_utf8(digits).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+            let Some(size) = size else {
+                chunks.broken = true;
+                return chunks;
+            };
+            if size == 0 {
+                chunks.ends = (|| {
+                    let mut end = next;
+                    loop {
+                        let (trailer, next) = line(end)?;
+                        end = next;
+                        if trailer.is_empty() {
+                            return Some(end);
+                        }
+                    }
+                })();
+                return chunks;
             }
-            return (body, None);
+            let data = bytes.get(next..).unwrap_or_default();
+            chunks.body.extend_from_slice(data.get(..size).unwrap_or(data));
+            at = next.saturating_add(size).saturating_add(2);
         }
-        let data = bytes.get(next..).unwrap_or_default();
-        body.extend_from_slice(data.get(..size).unwrap_or(data));
-        at = next.saturating_add(size).saturating_add(2);
+        chunks
     }
-    (body, None)
 }
