@@ -8,6 +8,7 @@
 mod agreement;
 mod commands;
 mod decided;
+mod golden;
 mod isolation;
 mod monotone;
 mod order;
