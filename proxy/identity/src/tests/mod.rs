@@ -8,6 +8,7 @@ mod provider;
 mod requirement;
 pub(crate) mod signer;
 mod ssrf;
+mod wycheproof;
 
 use std::{sync::Arc, time::Duration};
 
