@@ -31,6 +31,7 @@ impl Outbound {
             absolute(permitted)?
         } else {
             hops(&mut headers, upgrade.as_deref(), body.as_ref())?;
+            say_there_is_no_body(&mut headers, &permitted.method, body.is_some() || upgrade.is_some());
             Uri::from(path(permitted)?)
         };
         let has_body = body.is_some();
@@ -119,6 +120,16 @@ fn absolute(permitted: &Permitted) -> Result<Uri, Refusal> {
     parts.authority = Authority::try_from(permitted.authority.as_str()).ok();
     parts.path_and_query = Some(path(permitted)?);
     Uri::from_parts(parts).map_err(|_| Refusal::Internal("the authority cannot be sent"))
+}
+
+/// A method that could have a body and has none says so, as some servers answer 411 else (RFC 9110 §8.6; the
+/// methods are those for which Envoy 1.40 does).
+fn say_there_is_no_body(headers: &mut HeaderMap, method: &Method, body: bool) {
+    let bodiless =
+        matches!(*method, Method::GET | Method::HEAD | Method::DELETE | Method::TRACE | Method::CONNECT);
+    if !bodiless && !body && !headers.contains_key(header::CONTENT_LENGTH) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
 }
 
 /// Our own hop-by-hop headers for HTTP/1.1.

@@ -74,10 +74,10 @@ fn remove_internal(headers: &mut HeaderMap) {
 fn nth_from_last(headers: &HeaderMap, n: u32) -> Option<IpAddr> {
     let mut left = n.checked_sub(1)?;
     for value in headers.get_all(&FORWARDED_FOR).iter().rev() {
-        let value = value.to_str().ok()?;
-        for entry in value.rsplit(',') {
+        // Bytes of another entry do not make this one unreadable: the direct peer would then pass for the client.
+        for entry in value.as_bytes().rsplit(|byte| *byte == b',') {
             if left == 0 {
-                return entry.trim().parse().ok();
+                return std::str::from_utf8(entry.trim_ascii()).ok()?.parse().ok();
             }
             left -= 1;
         }

@@ -249,7 +249,7 @@ fn check_expect(headers: &mut HeaderMap) -> Result<(), HeadError> {
 fn raw_target<'a>(uri: &'a Uri, method: &Method, version: Version) -> Result<&'a str, Refusal> {
     let raw = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
     // Envoy's HTTP/1 codec takes ASCII only (RFC 9112 §3.2); over HTTP/2 the rest is escaped.
-    if version == Version::HTTP_11 && !raw.is_ascii() {
+    if version != Version::HTTP_2 && !raw.is_ascii() {
         return Err(TargetError::NotNormalisable.into());
     }
     if raw == "*" && method != Method::OPTIONS {

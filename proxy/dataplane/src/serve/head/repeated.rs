@@ -45,12 +45,16 @@ static JOINED: [HeaderName; 27] = [
 /// # Errors
 /// [`HeadError::Cookie`]: crumbs that make no header.
 pub(super) fn join(headers: &mut HeaderMap, version: Version) -> Result<(), HeadError> {
+    // HTTP/2 may cut a cookie header into crumbs (RFC 9113 §8.2.3). Empty ones are none, as in Envoy:
+    // a value that a rule denies would else hide behind one.
+    if version == Version::HTTP_2 && headers.contains_key(header::COOKIE) {
+        join_one(headers, &header::COOKIE, b"; ", |crumb| !crumb.is_empty())?;
+        if headers.get(header::COOKIE).is_some_and(HeaderValue::is_empty) {
+            headers.remove(header::COOKIE);
+        }
+    }
     if headers.len() == headers.keys_len() {
         return Ok(());
-    }
-    // HTTP/2 may cut a cookie header into crumbs (RFC 9113 §8.2.3).
-    if version == Version::HTTP_2 {
-        join_one(headers, &header::COOKIE, b"; ", |_| true)?;
     }
     for name in &JOINED {
         join_one(headers, name, b",", |value| !value.is_empty())?;
