@@ -2,7 +2,17 @@
 //!
 //! Speed lives here and never in a timed test: machines are shared, only ratios within one run count.
 
+pub mod cell;
 pub mod load;
+pub mod machine;
+pub mod meshes;
+pub mod peers;
+pub mod reach;
+pub mod report;
+pub mod rounds;
+pub mod statistics;
+pub mod tokens;
+pub mod workloads;
 
 use std::collections::BTreeMap;
 

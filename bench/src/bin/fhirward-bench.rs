@@ -1,1 +1,193 @@
-fn main() {}
+//! The peers side by side. `cargo xtask bench` builds and provisions, then runs this.
+
+use std::error::Error;
+use std::fs;
+use std::io::{self, Write};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use bench::load::{Documents, Reactor};
+use bench::machine::Machine;
+use bench::peers::process::free_address;
+use bench::peers::{Peer, Programs, World};
+use bench::reach;
+use bench::report;
+use bench::rounds::{self, Extent, Row};
+use bench::tokens::{TOKENS, Tokens};
+use bench::workloads::{ALL, Workload};
+use clap::Parser;
+use rustix::thread::{CpuSet, sched_setaffinity};
+use serde_json::json;
+
+/// Fhirward and its peers side by side: requests per CPU-second, latency at equal load, memory.
+#[derive(Parser)]
+#[command(name = "fhirward-bench")]
+struct Arguments {
+    /// Fewer rounds and shorter phases: under five minutes, for a first look.
+    #[arg(long)]
+    quick: bool,
+    /// Only these workloads.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Only these peers.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    peers: Vec<Peer>,
+    /// Rounds; 5, or 3 with --quick.
+    #[arg(long)]
+    rounds: Option<usize>,
+    /// Seconds of each phase; 2, or 1 with --quick.
+    #[arg(long)]
+    seconds: Option<f64>,
+    /// Write the figures as JSON into this folder.
+    #[arg(long)]
+    results: Option<PathBuf>,
+    /// The Envoy binary.
+    #[arg(long)]
+    envoy: Option<PathBuf>,
+    /// The HAProxy binary.
+    #[arg(long)]
+    haproxy: Option<PathBuf>,
+    /// The folder with fhir-gateway's server.jar and lib.
+    #[arg(long)]
+    fhir_gateway: Option<PathBuf>,
+    /// Where `fhirward` lies, if not beside this program: to compare two builds.
+    #[arg(long)]
+    ours: Option<PathBuf>,
+    /// Where tokens and the peers' files are kept.
+    #[arg(long, default_value = "target/bench")]
+    work: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            note(&format!("bench: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every row that was asked for has figures.
+fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
+    let workloads = chosen(&arguments.only)?;
+    let programs = programs(arguments)?;
+    let work = std::path::absolute(&arguments.work)?;
+    let (load_core, peer_core) = cores();
+    let mut world = world(&work, programs, peer_core)?;
+    let mut reactor = Reactor::new(world.tokens.provider.port, Documents::new(&world.tokens.provider.realm()))?;
+    world.upstream = reactor.upstream()?;
+    pin(load_core)?;
+
+    let machine = Machine::look(&world.programs);
+    say(&format!("{}\n", machine.line()))?;
+    if load_core == peer_core {
+        say("ONE CORE: peers and generator share it; only requests per CPU-second mean anything\n")?;
+    }
+    if let Some(read) = ALL.first() {
+        let rate = rounds::headroom(&mut reactor, &world, read)?;
+        say(&format!("Generator and upstream without a peer: {rate:.0} requests a second on their core.\n"))?;
+    }
+    let extent = extent(arguments);
+    let started = Instant::now();
+    let mut rows = Vec::new();
+    for workload in workloads {
+        let peers = peers(workload, &arguments.peers, &world.programs);
+        let found = rounds::run(&mut reactor, &world, workload, &peers, extent, &mut note);
+        say(&report::table(workload, &found))?;
+        rows.extend(found);
+    }
+    let goals = reach::goals(&rows);
+    say(&reach::lines(&goals))?;
+    say(&format!(
+        "{} rounds of {} s a phase, {:.0} s in all. Medians; in brackets least and greatest.",
+        extent.rounds,
+        extent.span.as_secs_f64(),
+        started.elapsed().as_secs_f64()
+    ))?;
+    if let Some(folder) = &arguments.results {
+        let file = folder.join(format!("{}-{}.json", machine.date, machine.class()));
+        let extent = json!({"rounds": extent.rounds, "seconds": extent.span.as_secs_f64()});
+        let all = json!({"machine": machine, "extent": extent, "rows": rows, "reach": goals});
+        fs::create_dir_all(folder)?;
+        fs::write(&file, serde_json::to_string_pretty(&all)? + "\n")?;
+    }
+    Ok(!rows.iter().any(|row: &Row| row.failed))
+}
+
+fn extent(arguments: &Arguments) -> Extent {
+    let (rounds, seconds) = if arguments.quick { (3, 1.0) } else { (5, 2.0) };
+    let seconds = arguments.seconds.filter(|seconds| (0.1..=60.0).contains(seconds)).unwrap_or(seconds);
+    Extent { rounds: arguments.rounds.unwrap_or(rounds).max(1), span: Duration::from_secs_f64(seconds) }
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static Workload>, String> {
+    if names.is_empty() {
+        return Ok(ALL.iter().collect());
+    }
+    let find = |name: &String| {
+        ALL.iter().find(|workload| workload.name == name).ok_or_else(|| {
+            let known: Vec<&str> = ALL.iter().map(|workload| workload.name).collect();
+            format!("no workload {name}; there are {}", known.join(", "))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+fn peers(workload: &Workload, chosen: &[Peer], programs: &Programs) -> Vec<Peer> {
+    let there = |peer: &Peer| match peer {
+        Peer::Envoy | Peer::EnvoyNoCache | Peer::EnvoyLog => programs.envoy.is_some(),
+        Peer::Haproxy => programs.haproxy.is_some(),
+        Peer::FhirGateway => programs.fhir_gateway.is_some(),
+        Peer::Bare | Peer::Fhirward | Peer::FhirwardDefaults => true,
+    };
+    let wanted = |peer: &Peer| if chosen.is_empty() { there(peer) } else { chosen.contains(peer) };
+    workload.peers.iter().copied().filter(wanted).collect()
+}
+
+fn programs(arguments: &Arguments) -> Result<Programs, Box<dyn Error>> {
+    let beside = std::env::current_exe()?.parent().map(Path::to_path_buf).unwrap_or_default();
+    let absolute = |path: &Option<PathBuf>| path.as_ref().map(std::path::absolute).transpose();
+    Ok(Programs {
+        envoy: absolute(&arguments.envoy)?,
+        haproxy: absolute(&arguments.haproxy)?,
+        fhir_gateway: absolute(&arguments.fhir_gateway)?,
+        ours: absolute(&arguments.ours)?.unwrap_or(beside),
+    })
+}
+
+fn world(work: &Path, programs: Programs, core: usize) -> Result<World, Box<dyn Error>> {
+    let runs = work.join("run");
+    fs::create_dir_all(&runs)?;
+    note("tokens are signed, or found from an earlier run");
+    let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
+    let tokens = Tokens::load_or_make(&work.join("tokens"), TOKENS, is_free, free_address()?.port())?;
+    let upstream = (Ipv4Addr::LOCALHOST, tokens.provider.port).into();
+    Ok(World::new(tokens, upstream, core, programs, runs))
+}
+
+/// The generator's core and the peers'.
+fn cores() -> (usize, usize) {
+    let count = std::thread::available_parallelism().map_or(1, usize::from);
+    (0, count - 1)
+}
+
+fn pin(core: usize) -> io::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    Ok(sched_setaffinity(None, &set)?)
+}
+
+fn say(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}
+
+/// What is going on, for the person who waits.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
