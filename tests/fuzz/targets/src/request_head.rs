@@ -2,7 +2,7 @@
 //! reaches the upstream are one and the same.
 
 use dataplane::serve::framing::{Framer, HeadLimits};
-use observe::{Record, record::Protocol};
+use observe::Record;
 
 use crate::{
     input::Input,
@@ -166,7 +166,7 @@ fn check_answers(output: &[u8], asked: &[Asked], told: &[Record], seen: &[Seen])
 pub(crate) fn check_successes(fine: usize, told: &[Record], seen: &[Seen]) {
     let whole = seen.iter().filter(|seen| seen.whole).count();
     let told: Vec<&Record> = told.iter().filter(|told| told.status == Some(200)).collect();
-    let grpc = told.iter().filter(|told| told.protocol == Protocol::Grpc).count();
+    let grpc = told.iter().filter(|told| told.grpc_status.is_some()).count();
     assert!(fine <= told.len(), "{fine} successes, {} told", told.len());
     assert!(fine <= whole + grpc, "{fine} successes, {whole} forwarded, {grpc} of gRPC");
 }
