@@ -60,8 +60,9 @@ pub fn header_values(data: &[u8]) {
         check(forwarded, &headers, &method, &target, how & 1 == 1);
     }
     check_offline(&connection, (&method, &target, version), &headers, &decided);
-    for name in JOINED {
-        if let Some(joined) = joined(&headers, name) {
+    let crumbs = (version == Version::HTTP_2).then_some(("cookie", "; "));
+    for (name, between) in JOINED.map(|name| (name, ",")).into_iter().chain(crumbs) {
+        if let Some(joined) = joined(&headers, name, between) {
             assert_eq!(ask(&joined).0, decided, "{name} in one line");
         }
     }
@@ -156,16 +157,15 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
 
 /// The last entry of `x-forwarded-for`, in the plainest reading, is in 192.0.2.0/24.
 fn from_denied_address(headers: &HeaderMap) -> bool {
-    let values: Vec<&[u8]> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .filter(|value| !value.is_empty())
-        .collect();
+    let values = headers.get_all("x-forwarded-for").iter().map(HeaderValue::as_bytes);
+    let values: Vec<&[u8]> = values.filter(|value| !value.is_empty()).collect();
     let whole = values.join(&b","[..]);
-    let Ok(text) = std::str::from_utf8(&whole) else { return false };
-    let last = text.rsplit(',').next().unwrap_or_default().trim();
-    last.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.octets().starts_with(&[192, 0, 2]))
+    let last = whole.rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    let last = String::from_utf8_lossy(last.trim_ascii()).parse::<std::net::IpAddr>();
+    last.is_ok_and(|address| match address.to_canonical() {
+        std::net::IpAddr::V4(address) => address.octets().starts_with(&[192, 0, 2]),
+        std::net::IpAddr::V6(_) => false,
+    })
 }
 
 /// `fhirward test` says the same, where the headers can be written in a test.
@@ -206,12 +206,12 @@ fn check_offline(
 }
 
 /// The same headers with all values of `name` in one; `None` where there is one or an empty one.
-fn joined(headers: &HeaderMap, name: &'static str) -> Option<HeaderMap> {
+fn joined(headers: &HeaderMap, name: &'static str, between: &str) -> Option<HeaderMap> {
     let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
     if values.len() < 2 || values.iter().any(|value| value.is_empty()) {
         return None;
     }
     let mut joined = headers.clone();
-    joined.insert(name, HeaderValue::from_bytes(&values.join(&b","[..])).ok()?);
+    joined.insert(name, HeaderValue::from_bytes(&values.join(between.as_bytes())).ok()?);
     Some(joined)
 }
