@@ -211,7 +211,7 @@ impl Body for ClientBody {
 /// Trailers that would say where a message ends, where it goes or who sent it (RFC 9110 §6.5.1):
 /// nobody judged them, so nobody upstream may merge them into the head.
 pub(crate) fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
-    const FORBIDDEN: [HeaderName; 13] = [
+    const FORBIDDEN: [HeaderName; 14] = [
         header::HOST,
         header::CONTENT_LENGTH,
         header::TRANSFER_ENCODING,
@@ -225,6 +225,7 @@ pub(crate) fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
         header::SET_COOKIE,
         header::CONTENT_TYPE,
         header::CONTENT_ENCODING,
+        header::EXPECT,
     ];
     for name in FORBIDDEN {
         trailers.remove(name);

@@ -31,7 +31,7 @@ use tokio::{net::TcpStream, time::Instant};
 
 use crate::{Limits, Refusal, authorize::Permitted, dice::Dice, refusal::UpstreamFault};
 
-pub(crate) use body::{ClientBody, Flow, remove_forbidden_trailers};
+pub(crate) use body::{BodyFault, ClientBody, Flow, remove_forbidden_trailers};
 pub(crate) use lease::Lease;
 pub(crate) use tunnel::tunnel;
 

@@ -1,6 +1,6 @@
 //! One request and its response: decide, forward, judge, reply, record.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Version, header, request::Parts};
@@ -20,7 +20,7 @@ use crate::{
     Refusal,
     authorize::Permitted,
     engine::Refused,
-    forward::{Answered, ClientBody},
+    forward::{Answered, BodyFault, ClientBody},
     judge,
     limits::Exceeded,
     record,
@@ -189,6 +189,10 @@ async fn forward<D: Decide>(
         story.watch(Arc::clone(body.flow()));
         body
     });
+    let body = match without_contradiction(body, form).await {
+        Ok(body) => body,
+        Err(fault) => return Ok(refuse(story, &fault.into(), &permitted.reply, form)),
+    };
     match house.forwarder.forward(&mut permitted, body).await {
         Err(refusal) => Ok(refuse(story, &refusal, &permitted.reply, form)),
         Ok(Answered::Response { response, lease, deadline }) => {
@@ -202,6 +206,21 @@ async fn forward<D: Decide>(
             Ok(upgrade(line, story, head, &permitted, (socket, first), form))
         }
     }
+}
+
+/// HTTP/2 may declare a length of nothing and leave the stream open: it is no whole request before
+/// the stream has ended so. Otherwise it would be served upstream, and refused for the data that
+/// contradict it (RFC 9113 §8.1.1).
+async fn without_contradiction(
+    mut body: Option<ClientBody>,
+    form: Form,
+) -> Result<Option<ClientBody>, BodyFault> {
+    let empty = |body: &ClientBody| form.version == Version::HTTP_2 && body.size_hint().exact() == Some(0);
+    let Some(mut declared) = body.take_if(|body| empty(body)) else { return Ok(body) };
+    while let Some(frame) = poll_fn(|cx| Pin::new(&mut declared).poll_frame(cx)).await {
+        frame?;
+    }
+    Ok(None)
 }
 
 /// Judges the response head and words it for this client.

@@ -45,6 +45,7 @@ fn a_trailer_cannot_say_what_only_heads_and_proxies_say() {
         "x-method-override",
         "x-original-url",
         "x-request-id",
+        "expect",
         "grpc-status",
     ];
     for name in names {

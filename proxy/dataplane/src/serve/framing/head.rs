@@ -156,7 +156,8 @@ impl Head {
             return malformed("Content-Length is not a number");
         }
         let text = std::str::from_utf8(value).unwrap_or_default();
-        let Ok(length) = text.parse::<u64>() else {
+        // Beyond 63 bits somebody's number is negative; the codec has no words for it either.
+        let Some(length) = text.parse().ok().filter(|length| *length <= i64::MAX.unsigned_abs()) else {
             return malformed("Content-Length is too large");
         };
         self.length = Some(length);

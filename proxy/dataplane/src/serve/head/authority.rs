@@ -18,6 +18,10 @@ pub(super) fn agree(
 ) -> Result<String, HeadError> {
     let host = single_host(headers)?;
     let target = uri.authority().map(http::uri::Authority::as_str);
+    // `:scheme` without a value: there is no such URI (RFC 9113 §8.3.1, RFC 3986 §3.1).
+    if uri.scheme_str() == Some("") {
+        return Err(HeadError::BadHost);
+    }
     let chosen = match (version == Version::HTTP_2, host, target) {
         (_, None, None) | (false, None, Some(_)) => return Err(HeadError::MissingHost),
         (_, Some(host), None) => host,

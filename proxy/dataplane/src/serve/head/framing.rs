@@ -1,6 +1,6 @@
 //! Message length: exactly one way to read it.
 
-use http::{HeaderMap, Version, header};
+use http::{HeaderMap, HeaderValue, Version, header};
 
 use super::HeadError;
 
@@ -25,6 +25,14 @@ pub(super) fn check(headers: &HeaderMap, version: Version) -> Result<Option<u64>
         }
     }
     Ok(length)
+}
+
+/// Writes the length in its shortest form: `0010` is ten, and eight to who reads it as octal.
+pub(super) fn plain(headers: &mut HeaderMap, length: Option<u64>) {
+    let zeros = |value: &HeaderValue| value.len() > 1 && value.as_bytes().starts_with(b"0");
+    if let Some(length) = length.filter(|_| headers.get(header::CONTENT_LENGTH).is_some_and(zeros)) {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
 }
 
 /// Several equal copies are refused too: they tell of a broken hop before us.

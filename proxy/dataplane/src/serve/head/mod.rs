@@ -79,9 +79,11 @@ impl Request {
             return Err(Refusal::Limit(Exceeded::HeaderCount));
         }
         method::check(&method, version)?;
-        if framing::check(&headers, version)?.is_some_and(|n| n > limits.request_body_bytes) {
+        let length = framing::check(&headers, version)?;
+        if length.is_some_and(|n| n > limits.request_body_bytes) {
             return Err(Refusal::Limit(Exceeded::RequestBodyBytes));
         }
+        framing::plain(&mut headers, length);
         check_expect(&mut headers)?;
         let upgrade = hops::remove(&mut headers, &method, version)?;
         repeated::join(&mut headers, version)?;

@@ -224,6 +224,14 @@ fn one_length() {
 }
 
 #[test]
+fn bug_a_length_that_could_be_read_as_octal_went_upstream() {
+    for (sent, forwarded) in [("0010", "10"), ("00", "0"), ("0", "0"), ("10", "10")] {
+        let request = read(get("/", &[("host", "a"), ("content-length", sent)])).unwrap();
+        assert_eq!(header(&request, "content-length"), Some(forwarded), "{sent}");
+    }
+}
+
+#[test]
 fn limits_of_the_head() {
     let large = get("/", &[("host", "a"), ("content-length", "101")]);
     assert!(matches!(read(large), Err(Refusal::Limit(Exceeded::RequestBodyBytes))));
