@@ -4,3 +4,4 @@ pub mod harness;
 pub mod naive;
 pub mod oracle;
 pub mod real;
+pub mod smuggling;
