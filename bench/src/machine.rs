@@ -32,9 +32,9 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Looks around.
+    /// Looks around. `cores` as they were before anything was pinned.
     #[must_use]
-    pub fn look(programs: &Programs) -> Self {
+    pub fn look(programs: &Programs, cores: usize) -> Self {
         let file = |path: &str| fs::read_to_string(path).unwrap_or_default();
         let cpu = file("/proc/cpuinfo");
         let field = |text: &str, name: &str| {
@@ -46,7 +46,7 @@ impl Machine {
         Self {
             date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
             cpu: field(&cpu, "model name"),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores,
             memory,
             kernel: file("/proc/sys/kernel/osrelease").trim().to_owned(),
             commit: commit(),

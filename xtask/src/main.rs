@@ -5,6 +5,7 @@
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
+use xtask::bench;
 use xtask::command::{self, Failure, say};
 use xtask::fuzz::{self, Plan};
 use xtask::provision::{self, Part};
@@ -31,9 +32,9 @@ enum Verb {
         #[arg(long)]
         no_real: bool,
     },
-    /// The benchmarks.
+    /// Fhirward and its peers side by side. (The decision alone: `cargo bench -p bench`.)
     Bench {
-        /// Handed to `cargo bench -p bench` as they are.
+        /// Such as --quick, --only read,fresh, --peers envoy,fhirward, --rounds 3, --seconds 1; --help tells all.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -53,7 +54,7 @@ enum Verb {
     Lint,
     /// Makes the real components available below target/real (or $FHIRWARD_CACHE).
     Provision {
-        /// Which ones; all of them when none is named.
+        /// Which ones; all that tests need when none is named.
         #[arg(value_enum)]
         parts: Vec<Part>,
     },
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().verb {
         Verb::Demo { args } => demo(&args),
         Verb::Test { no_real } => suite::test(no_real),
-        Verb::Bench { args } => bench(&args),
+        Verb::Bench { args } => bench::bench(&args),
         Verb::Fuzz { seconds, target, keep } => fuzz::fuzz(&Plan { seconds, target, keep }),
         Verb::Lint => suite::lint(),
         Verb::Provision { parts } => provision::provision(&parts),
@@ -81,11 +82,6 @@ fn demo(args: &[String]) -> Result<(), Failure> {
     let mut cargo = command::cargo();
     cargo.args(["run", "--release", "-p", "demo", "--bin", "fhirward-demo", "--"]);
     become_it(cargo.args(args))
-}
-
-fn bench(args: &[String]) -> Result<(), Failure> {
-    let mut cargo = command::cargo();
-    become_it(cargo.args(["bench", "-p", "bench"]).args(args))
 }
 
 /// Puts `command` in this process's place, so that signals and the exit code are its own.

@@ -82,7 +82,7 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     world.upstream = reactor.upstream()?;
     pin(load_core)?;
 
-    let machine = Machine::look(&world.programs);
+    let machine = Machine::look(&world.programs, peer_core + 1);
     say(&format!("{}\n", machine.line()))?;
     if load_core == peer_core {
         say("ONE CORE: peers and generator share it; only requests per CPU-second mean anything\n")?;

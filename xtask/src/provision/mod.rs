@@ -9,6 +9,7 @@ mod tools;
 
 mod envoy;
 mod h2spec;
+mod haproxy;
 mod keycloak;
 mod newman;
 mod prometheus;
@@ -26,7 +27,7 @@ use crate::command::{Context, Failure, say};
 const ATTEMPTS: u32 = 3;
 const BETWEEN_ATTEMPTS: Duration = Duration::from_secs(3);
 
-/// Makes the named parts available; all of them when none is named. What is there is kept.
+/// Makes the named parts available; all that tests need when none is named. What is there is kept.
 ///
 /// # Errors
 /// One sentence that names what is missing or failed.
@@ -56,8 +57,9 @@ fn make(part: Part, cache: &Path) -> Result<(), Failure> {
     let workshop = Workshop::new(part, cache)?;
     match part {
         Part::Keycloak => keycloak::make(&workshop),
-        Part::Hapi | Part::HapiJpa => java::make(part, &workshop),
+        Part::Hapi | Part::HapiJpa | Part::FhirGateway => java::make(part, &workshop),
         Part::Newman => newman::make(&workshop),
+        Part::Haproxy => haproxy::make(&workshop),
         Part::Prometheus => prometheus::make(&workshop),
         Part::Envoy => envoy::make(&workshop),
         Part::H2spec => h2spec::make(&workshop),

@@ -37,10 +37,17 @@ pub enum Part {
     Envoy,
     /// Tests of HTTP/2 conformance.
     H2spec,
+    /// A peer of the benchmark.
+    Haproxy,
+    /// Google's, a peer of the benchmark.
+    FhirGateway,
 }
 
 impl Part {
-    /// Every part, quickest to be missed first.
+    /// The peers of the benchmark.
+    pub const BENCH: &[Self] = &[Self::Envoy, Self::Haproxy, Self::FhirGateway];
+
+    /// Every part that tests need, quickest to be missed first.
     pub const ALL: &[Self] = &[
         Self::Keycloak,
         Self::Hapi,
@@ -60,6 +67,8 @@ impl Part {
             Self::Prometheus => "prometheus",
             Self::Envoy => "envoy",
             Self::H2spec => "h2spec",
+            Self::Haproxy => "haproxy",
+            Self::FhirGateway => "fhir-gateway",
         }
     }
 
@@ -70,19 +79,20 @@ impl Part {
 
     /// The folder in the tree that the part is made from, where it has one.
     pub fn source(self) -> PathBuf {
-        root().join("tests/real").join(self.name())
+        let owner = if self == Self::FhirGateway { "bench/peers" } else { "tests/real" };
+        root().join(owner).join(self.name())
     }
 
     /// What the stamp must say. Changes whenever the sources that the part is made from change.
     pub(super) fn version(self) -> Result<String, Failure> {
         match self {
             Self::Keycloak => Ok(format!("{KEYCLOAK} {:016x}", super::keycloak::build_hash())),
-            Self::Hapi | Self::HapiJpa | Self::Newman | Self::H2spec => {
+            Self::Hapi | Self::HapiJpa | Self::Newman | Self::H2spec | Self::FhirGateway => {
                 let mut hasher = DefaultHasher::new();
                 hash_folder(&self.source(), &mut hasher)?;
                 Ok(format!("{:016x}", hasher.finish()))
             }
-            Self::Prometheus => Ok("debian".to_owned()),
+            Self::Prometheus | Self::Haproxy => Ok("debian".to_owned()),
             Self::Envoy => Ok(ENVOY.to_owned()),
         }
     }

@@ -18,13 +18,14 @@ struct Tool {
     needed_by: &'static [Part],
 }
 
-const JAVA_PARTS: &[Part] = &[Part::Keycloak, Part::Hapi, Part::HapiJpa];
+const JAVA_PARTS: &[Part] = &[Part::Keycloak, Part::Hapi, Part::HapiJpa, Part::FhirGateway];
 
 const TOOLS: &[Tool] = &[
     // The compiler, not only the runtime: two of the parts are ours to compile.
     Tool { program: "javac", package: "default-jdk-headless", proof: &[], needed_by: JAVA_PARTS },
     Tool { program: "mvn", package: "maven", proof: &[], needed_by: JAVA_PARTS },
     Tool { program: "unzip", package: "unzip", proof: &[], needed_by: &[Part::Keycloak] },
+    Tool { program: "haproxy", package: "haproxy", proof: &[], needed_by: &[Part::Haproxy] },
     Tool { program: "node", package: "nodejs", proof: &[], needed_by: &[Part::Newman] },
     Tool { program: "npm", package: "npm", proof: &[], needed_by: &[Part::Newman] },
     // Debian's python3 comes without what a virtual environment is made of.
