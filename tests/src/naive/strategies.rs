@@ -238,7 +238,14 @@ pub fn http() -> impl Strategy<Value = HttpAsked> {
         "/fhir/Patient/%41;=1",
     ]);
     let headers = subsequence(
-        vec![("x-tag", "a"), ("x-tag", "b"), ("x-tag", "ab"), ("x-tag", ""), ("x-other", "a")],
+        vec![
+            ("x-tag", "a"),
+            ("x-tag", "b"),
+            ("x-tag", "ab"),
+            ("x-tag", ""),
+            ("x-tag", "ba*"),
+            ("x-other", "a"),
+        ],
         0..=3,
     );
     (method, host, path, headers, option::weighted(0.75, claims()))
@@ -258,6 +265,8 @@ fn claims() -> impl Strategy<Value = Map<String, Value>> {
         json!({"a.b": "dotted", "a": {"b": "nested"}}),
         json!({"https://x/y": ["url"], "scope": ["openid patient"], "level": "3"}),
         json!({"realm_access": "Medic", "roles": {"Medic": true}}),
+        json!({"realm_access": {"roles": [""]}}),
+        json!({"realm_access": {"roles": ["Medic*", 3]}}),
     ]);
     (issuer, subject, (roles(), roles(), any::<bool>()), presenter, audiences, more).prop_map(
         |(issuer, subject, (roles, realm, listed), presenter, audiences, more)| {

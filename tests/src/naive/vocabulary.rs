@@ -93,7 +93,7 @@ pub(super) const OPERATIONS: &[(&str, &[&str])] = &[
 
 /// Values of `when` keys: every documented one.
 pub(super) const KEYS: &[(&str, &[&str])] = &[
-    ("request.headers[x-tag]", &["a", "b", "a*", "*", "*b", "a,b"]),
+    ("request.headers[x-tag]", &["a", "b", "a*", "*", "*b", "a,b", "*a*"]),
     ("request.headers[X-Tag]", &["a", "ab"]),
     ("request.headers[host]", &["h", "h:80", "H:80", "*"]),
     ("source.ip", &["10.0.0.1", "127.0.0.1", "10.0.0.0/8", "2001:db8::/32"]),
@@ -106,7 +106,7 @@ pub(super) const KEYS: &[(&str, &[&str])] = &[
     ("request.auth.audiences", &["fhir", "other", "f*"]),
     ("request.auth.presenter", &["idea", "i*", "*"]),
     ("request.auth.claims[roles]", &["Medic", "Patient", "M*", "*", "*c"]),
-    ("request.auth.claims[realm_access][roles]", &["Medic", "Patient", "Nurse"]),
+    ("request.auth.claims[realm_access][roles]", &["Medic", "Patient", "Nurse", "*", "*edic*"]),
     ("request.auth.claims[scope]", &["openid", "openid patient", "*"]),
     ("request.auth.claims[level]", &["3", "*"]),
     ("request.auth.claims[a.b]", &["dotted"]),
