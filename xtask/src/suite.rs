@@ -56,7 +56,7 @@ pub fn test(no_real: bool) -> Result<(), Failure> {
     let outcome = test_steps(&mut steps, no_real);
     steps.summary();
     if no_real {
-        say("LEFT OUT (--no-real): every test against Keycloak, HAPI, Newman, Prometheus and Envoy");
+        say("LEFT OUT (--no-real): every test against Keycloak, HAPI, Newman, Prometheus, Envoy and h2spec");
     }
     outcome
 }
@@ -88,7 +88,7 @@ fn debug_binary(name: &str) -> PathBuf {
 fn real_tests() -> Command {
     let mut cargo = command::cargo();
     cargo.args(["test", "--workspace", "--features", REAL]);
-    cargo.args(["--test", "real_parts", "--test", "real_mesh", "--", "--test-threads=1"]);
+    cargo.args(["--test", "real_parts", "--test", "real_mesh", "--test", "h2spec", "--", "--test-threads=1"]);
     cargo
 }
 
