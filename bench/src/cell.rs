@@ -11,9 +11,8 @@ use serde::Serialize;
 
 use crate::load::{Fresh, Hook, Lane, LoadError, Pacing, Protocol, Reactor, Report, Requests, Schedule};
 use crate::meshes;
-use crate::peers::process::{Memory, memory_of};
+use crate::peers::process::{Memory, Process};
 use crate::peers::{Peer, StartError, Up, World};
-use crate::tokens::TOKENS;
 use crate::workloads::{Ask, Beside, Workload};
 
 /// How long a peer may take to answer rightly for the first time.
@@ -22,15 +21,13 @@ const BETWEEN_PROBES: Duration = Duration::from_millis(10);
 /// Before anything counts: connections to the upstream, caches, branch predictors; and for Java its compiler.
 const WARM_UP: Duration = Duration::from_millis(400);
 const WARM_UP_JAVA: Duration = Duration::from_secs(5);
-/// Fresh tokens up to this one are for the closed loop, the others for the open one.
-const CLOSED_TOKENS: usize = TOKENS / 3 * 2;
 /// How long a run with a reload takes, and when in it the reload begins.
 const RELOAD_SPAN: Duration = Duration::from_secs(6);
 const RELOAD_AT: Duration = Duration::from_secs(1);
 /// Connections that flood.
 const FLOOD: usize = 16;
-/// Memory is read this long before a run ends: under load, with all connections open.
-const BEFORE_END: Duration = Duration::from_millis(50);
+/// How long a closed loop runs before what it does counts.
+const LEAD: Duration = Duration::from_millis(300);
 
 /// What was measured.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -83,6 +80,34 @@ pub enum CellError {
     /// What was measured is not what was meant.
     #[error("{0}")]
     Wrong(String),
+}
+
+/// What a peer has done and used up to a moment.
+#[derive(Clone, Copy)]
+struct Mark {
+    at: Instant,
+    cpu: Duration,
+    answered: u64,
+    memory: Memory,
+}
+
+impl Mark {
+    fn now(process: &Process, answered: u64) -> std::io::Result<Self> {
+        let (at, cpu) = (Instant::now(), process.cpu()?);
+        Ok(Self { at, cpu, answered, memory: process.memory()? })
+    }
+
+    /// What lies between two; nothing where one cannot be told from the other.
+    #[allow(clippy::cast_precision_loss)]
+    fn since(&self, from: &Self) -> Option<Cell> {
+        let answered = self.answered.checked_sub(from.answered)? as f64;
+        let (cpu, seconds) =
+            ((self.cpu.checked_sub(from.cpu)?).as_secs_f64(), (self.at - from.at).as_secs_f64());
+        let Memory { rss, pss } = self.memory;
+        let cell =
+            Cell { per_cpu_second: answered / cpu, rate: answered / seconds, rss, pss, ..Cell::default() };
+        (cpu > 0.0 && seconds > 0.0).then_some(cell)
+    }
 }
 
 /// A workload in progress for one peer.
@@ -168,28 +193,24 @@ impl Bench<'_> {
     /// As fast as it goes, with what it costs.
     fn closed(&mut self, peer: Peer, up: &mut Up) -> Result<Cell, CellError> {
         let (connections, streams) = self.width(peer);
-        let requests = self.requests(up, 0, CLOSED_TOKENS);
+        let requests = self.requests(up, true);
         let mut lanes = vec![self.lane(up.target, Pacing::Closed, requests, connections, streams)];
         if let Beside::Idle(count) = self.workload.beside {
             lanes.push(self.lane(up.target, Pacing::Once, self.repeating(up), count, 1));
         }
-        let (memory, id) = (Slot::new(Memory::default()), up.process.id());
-        let look: Hook<'_> = (
-            self.span.saturating_sub(BEFORE_END),
-            Box::new(|| memory.set(memory_of(id).unwrap_or_default())),
-        );
-        let before = up.process.cpu()?;
-        let reports = self.checked(lanes, self.span, vec![look])?;
-        let cpu = (up.process.cpu()? - before).as_secs_f64();
-        let answered: u64 = reports.iter().map(|report| report.answered).sum();
-        let seconds = reports.first().map_or(0.0, |report| report.elapsed.as_secs_f64());
-        #[allow(clippy::cast_precision_loss)]
-        let answered = answered as f64;
-        if cpu <= 0.0 || seconds <= 0.0 {
-            return Err(CellError::Wrong("the run was too short to be measured".to_owned()));
-        }
-        let Memory { rss, pss } = memory.get();
-        Ok(Cell { per_cpu_second: answered / cpu, rate: answered / seconds, rss, pss, ..Cell::default() })
+        // What it costs to connect, and the last answers, stay outside of the window.
+        let process = &up.process;
+        let marks = [Slot::new(None), Slot::new(None)];
+        let mark = |slot: &Slot<Option<Mark>>, answered| slot.set(Mark::now(process, answered).ok());
+        let hooks: Vec<Hook<'_>> = vec![
+            (LEAD, Box::new(|answered| mark(&marks[0], answered))),
+            (LEAD + self.span, Box::new(|answered| mark(&marks[1], answered))),
+        ];
+        self.checked(lanes, LEAD + self.span, hooks)?;
+        let [Some(from), Some(to)] = marks.map(Slot::into_inner) else {
+            return Err(CellError::Wrong("the peer was gone before the end".to_owned()));
+        };
+        to.since(&from).ok_or_else(|| CellError::Wrong("the run was too short to be measured".to_owned()))
     }
 
     /// Latency at the offered load, beside whatever else there is.
@@ -207,10 +228,10 @@ impl Bench<'_> {
             (Protocol::Http1, _) => (64, 1),
         };
         let schedule = Arc::new(Schedule::poisson(offered, span, 4));
-        if self.workload.fresh && schedule.len() > TOKENS - CLOSED_TOKENS {
+        if self.workload.fresh && schedule.len() > self.tokens(false).len() {
             return Err(CellError::Wrong("more arrivals than fresh tokens: fewer seconds".to_owned()));
         }
-        let requests = self.requests(up, CLOSED_TOKENS, TOKENS);
+        let requests = self.requests(up, false);
         let lane = self.lane(up.target, Pacing::Open(schedule), requests, connections, streams);
         beside.insert(0, lane);
         let reports = self.checked(beside, span, hooks)?;
@@ -250,7 +271,7 @@ impl Bench<'_> {
         let aside = self.world.runs.join("next-mesh.yaml");
         fs::write(&aside, text)?;
         let before = snapshot(admin)?;
-        let swap: Hook<'_> = (RELOAD_AT, Box::new(|| drop(fs::rename(&aside, file))));
+        let swap: Hook<'_> = (RELOAD_AT, Box::new(|_| drop(fs::rename(&aside, file))));
         let latency = self.open(up, offered, RELOAD_SPAN, Vec::new(), vec![swap])?;
         if snapshot(admin)? == before {
             return Err(CellError::Wrong("the manifests were not read while the load ran".to_owned()));
@@ -272,7 +293,8 @@ impl Bench<'_> {
             return Err(CellError::Wrong(complaint));
         }
         let served = self.reactor.served() - served;
-        let due: u64 = reports.iter().zip(permitted).filter(|(_, yes)| *yes).map(|(one, _)| one.answered).sum();
+        let due: u64 =
+            reports.iter().zip(permitted).filter(|(_, yes)| *yes).map(|(one, _)| one.answered).sum();
         if served != due {
             return Err(CellError::Wrong(format!("{due} permitted, and {served} reached the upstream")));
         }
@@ -292,16 +314,22 @@ impl Bench<'_> {
         self.workload.repeating(&up.target.to_string(), &self.world.tokens)
     }
 
-    fn requests(&self, up: &Up, next: usize, end: usize) -> Requests {
+    /// Two thirds of the fresh tokens are for the closed loop, the others for the open one; the first one
+    /// of all has warmed up.
+    fn tokens(&self, closed: bool) -> std::ops::Range<usize> {
+        let all = self.world.tokens.of(self.workload.algorithm).len();
+        if closed { 1..all / 3 * 2 } else { all / 3 * 2..all }
+    }
+
+    fn requests(&self, up: &Up, closed: bool) -> Requests {
         if !self.workload.fresh {
             return self.repeating(up);
         }
         Requests::Fresh(Fresh {
             before: self.workload.before_token(&up.target.to_string()),
             tokens: Arc::clone(self.world.tokens.of(self.workload.algorithm)),
-            // The first one has warmed up.
-            next: next.max(1),
-            end,
+            next: self.tokens(closed).start,
+            end: self.tokens(closed).end,
             again: false,
         })
     }
@@ -323,7 +351,9 @@ impl Bench<'_> {
 fn snapshot(admin: SocketAddr) -> Result<String, CellError> {
     let mut stream = TcpStream::connect(admin)?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    stream.write_all(format!("GET /readyz HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        format!("GET /readyz HTTP/1.1\r\nhost: {admin}\r\nconnection: close\r\n\r\n").as_bytes(),
+    )?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     let (_, body) = text.split_once("\r\n\r\n").unwrap_or_default();

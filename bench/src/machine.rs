@@ -39,7 +39,8 @@ impl Machine {
         let cpu = file("/proc/cpuinfo");
         let field = |text: &str, name: &str| {
             let line = text.lines().find(|line| line.starts_with(name));
-            line.and_then(|line| line.split_once(':')).map_or_else(String::new, |(_, value)| value.trim().to_owned())
+            line.and_then(|line| line.split_once(':'))
+                .map_or_else(String::new, |(_, value)| value.trim().to_owned())
         };
         let memory = field(&file("/proc/meminfo"), "MemTotal");
         let memory = memory.trim_end_matches(" kB").parse::<u64>().unwrap_or(0) / 1024;
@@ -57,18 +58,31 @@ impl Machine {
     /// One sentence.
     #[must_use]
     pub fn line(&self) -> String {
-        let versions: Vec<String> = self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+        let versions: Vec<String> =
+            self.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
         format!(
             "{}; {} ({} cores), {} MiB, Linux {}; commit {}; {}",
-            self.date, self.cpu, self.cores, self.memory, self.kernel, self.commit, versions.join(", ")
+            self.date,
+            self.cpu,
+            self.cores,
+            self.memory,
+            self.kernel,
+            self.commit,
+            versions.join(", ")
         )
     }
 
     /// A word for the class of machine, for names of files.
     #[must_use]
     pub fn class(&self) -> String {
-        let word: String = self.cpu.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-        let word: Vec<&str> = word.split('-').filter(|part| !matches!(*part, "" | "r" | "tm" | "cpu" | "processor")).collect();
+        let word: String = self
+            .cpu
+            .to_lowercase()
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+            .collect();
+        let word: Vec<&str> =
+            word.split('-').filter(|part| !matches!(*part, "" | "r" | "tm" | "cpu" | "processor")).collect();
         format!("{}-{}core", word.join("-"), self.cores)
     }
 }
@@ -83,7 +97,10 @@ fn commit() -> String {
 fn versions(programs: &Programs) -> BTreeMap<&'static str, String> {
     let mut versions = BTreeMap::new();
     versions.insert("bare", format!("hyper {}, tokio {}", locked("hyper"), locked("tokio")));
-    versions.insert("fhirward", word(&first_line(Command::new(programs.ours.join("fhirward")).arg("--version")), 1));
+    versions.insert(
+        "fhirward",
+        word(&first_line(Command::new(programs.ours.join("fhirward")).arg("--version")), 1),
+    );
     if let Some(envoy) = &programs.envoy {
         let told = first_line(Command::new(envoy).arg("--version"));
         // path, "version:", then hash/version/…

@@ -95,8 +95,8 @@ spec:
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use ::tests::oracle::translate::Manifests;
     use serde_json::json;
-    use tests::oracle::translate::Manifests;
 
     use super::*;
 

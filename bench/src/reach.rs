@@ -42,15 +42,51 @@ pub fn goals(rows: &[Row]) -> Vec<Goal> {
     let flood = ours("flood");
     let loud = |at: &Latency| at.p99;
     vec![
-        goal("requests per CPU-second, repeating tokens, against Envoy", AtLeast(3.0), ours("read").to(&envoy("read"), cost)),
-        goal("requests per CPU-second, fresh tokens, against Envoy", AtLeast(2.0), ours("fresh").to(&envoy("fresh"), cost)),
-        goal("p99 at equal load, repeating tokens, against Envoy", AtMost(1.0), ours("read").to(&envoy("read"), p99)),
-        goal("p99 at equal load, fresh tokens, against Envoy", AtMost(1.0), ours("fresh").to(&envoy("fresh"), p99)),
-        goal("resident memory under load, against Envoy", AtMost(1.0 / 3.0), ours("read").to(&envoy("read"), memory)),
-        goal("requests per CPU-second, repeating tokens, against bare hyper", AtLeast(0.8), ours("read").to(&Of(rows, "read", Peer::Bare), cost)),
-        goal("CPU of a whole request, 10,000 policies against 1 (the decision alone: `cargo bench -p bench`)", AtMost(1.3), ours("read").to(&ours("policies"), cost)),
-        goal("longest latency during a reload of 10,000 policies, ms (worst round in brackets)", AtMost(STALL_MS), ours("reload").beside(|at| at.longest)),
-        goal("requests per CPU-second, against fhir-gateway", AtLeast(30.0), ours("read").to(&Of(rows, "read", Peer::FhirGateway), cost)),
+        goal(
+            "requests per CPU-second, repeating tokens, against Envoy",
+            AtLeast(3.0),
+            ours("read").to(&envoy("read"), cost),
+        ),
+        goal(
+            "requests per CPU-second, fresh tokens, against Envoy",
+            AtLeast(2.0),
+            ours("fresh").to(&envoy("fresh"), cost),
+        ),
+        goal(
+            "p99 at equal load, repeating tokens, against Envoy",
+            AtMost(1.0),
+            ours("read").to(&envoy("read"), p99),
+        ),
+        goal(
+            "p99 at equal load, fresh tokens, against Envoy",
+            AtMost(1.0),
+            ours("fresh").to(&envoy("fresh"), p99),
+        ),
+        goal(
+            "resident memory under load, against Envoy",
+            AtMost(1.0 / 3.0),
+            ours("read").to(&envoy("read"), memory),
+        ),
+        goal(
+            "requests per CPU-second, repeating tokens, against bare hyper",
+            AtLeast(0.8),
+            ours("read").to(&Of(rows, "read", Peer::Bare), cost),
+        ),
+        goal(
+            "CPU of a whole request, 10,000 policies against 1 (the decision alone: `cargo bench -p bench`)",
+            AtMost(1.3),
+            ours("read").to(&ours("policies"), cost),
+        ),
+        goal(
+            "longest latency during a reload of 10,000 policies, ms (worst round in brackets)",
+            AtMost(STALL_MS),
+            ours("reload").beside(|at| at.longest),
+        ),
+        goal(
+            "requests per CPU-second, against fhir-gateway",
+            AtLeast(30.0),
+            ours("read").to(&Of(rows, "read", Peer::FhirGateway), cost),
+        ),
         goal("p99 beside a flood of bad signatures, against none", AtMost(1.5), flood.beside_to_quiet(loud)),
     ]
 }
@@ -65,14 +101,17 @@ pub fn lines(goals: &[Goal]) -> String {
             Some(false) => "NOT REACHED",
             None => "not measured in this run",
         };
-        out += &format!("| {} | {} | {} | {verdict} |\n", goal.says, goal.wanted, report::spread(goal.measured));
+        out +=
+            &format!("| {} | {} | {} | {verdict} |\n", goal.says, goal.wanted, report::spread(goal.measured));
     }
     out
 }
 
 fn goal(says: &'static str, wanted: Wanted, measured: Option<Spread>) -> Goal {
     let (text, reached) = match wanted {
-        Wanted::AtLeast(least) => (format!("at least {least:.1}"), measured.map(|found| found.median >= least)),
+        Wanted::AtLeast(least) => {
+            (format!("at least {least:.1}"), measured.map(|found| found.median >= least))
+        }
         Wanted::AtMost(most) => (format!("at most {most:.2}"), measured.map(|found| found.median <= most)),
     };
     Goal { says, wanted: text, measured, reached }
@@ -98,6 +137,9 @@ impl Of<'_> {
     fn beside_to_quiet(&self, figure: fn(&Latency) -> f64) -> Option<Spread> {
         let row = self.row()?;
         let of = |at: Option<&Latency>| at.map_or(0.0, figure);
-        Spread::of_ratios(&row.series(|cell| of(cell.beside.as_ref())), &row.series(|cell| of(cell.open.as_ref())))
+        Spread::of_ratios(
+            &row.series(|cell| of(cell.beside.as_ref())),
+            &row.series(|cell| of(cell.open.as_ref())),
+        )
     }
 }

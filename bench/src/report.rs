@@ -28,7 +28,8 @@ pub fn table(workload: &Workload, rows: &[Row]) -> String {
 }
 
 fn plain(out: &mut String, rows: &[Row]) -> std::fmt::Result {
-    let offered = rows.iter().find_map(|row| row.cells.first()?.open.as_ref()).map_or(0.0, |open| open.offered);
+    let offered =
+        rows.iter().find_map(|row| row.cells.first()?.open.as_ref()).map_or(0.0, |open| open.offered);
     writeln!(
         out,
         "| peer | req/CPU-s | : envoy | : bare | req/s | p50 ms at {offered:.0}/s | p99 | p99.9 | RSS MiB | PSS | at start |"
@@ -72,8 +73,12 @@ fn beside(out: &mut String, workload: &Workload, rows: &[Row]) -> std::fmt::Resu
     )?;
     writeln!(out, "|---|---|---|---|---|---|---|---|---|")?;
     for row in rows.iter().filter(|row| !row.cells.is_empty()) {
-        let quiet = |figure: fn(&crate::cell::Latency) -> f64| row.series(|cell| cell.open.as_ref().map_or(0.0, figure));
-        let loud = |figure: fn(&crate::cell::Latency) -> f64| row.series(|cell| cell.beside.as_ref().map_or(0.0, figure));
+        let quiet = |figure: fn(&crate::cell::Latency) -> f64| {
+            row.series(|cell| cell.open.as_ref().map_or(0.0, figure))
+        };
+        let loud = |figure: fn(&crate::cell::Latency) -> f64| {
+            row.series(|cell| cell.beside.as_ref().map_or(0.0, figure))
+        };
         let worst = Spread::of(loud(|at| at.longest)).map_or(0.0, |spread| spread.greatest);
         writeln!(
             out,

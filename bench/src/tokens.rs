@@ -108,7 +108,8 @@ impl Provider {
     #[must_use]
     pub fn pem(&self, algorithm: Algorithm) -> String {
         let key = if algorithm == Algorithm::Rs256 { &self.rsa } else { &self.ec };
-        let lines: Vec<&str> = key.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
+        let lines: Vec<&str> =
+            key.as_bytes().chunks(64).filter_map(|line| std::str::from_utf8(line).ok()).collect();
         format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
     }
 }
@@ -140,7 +141,13 @@ impl Tokens {
         new_port: u16,
     ) -> Result<Self, TokenError> {
         match Self::load(folder) {
-            Ok(tokens) if tokens.provider.is_current() && tokens.rs256.len() >= count && free_port(tokens.provider.port) => Ok(tokens),
+            Ok(tokens)
+                if tokens.provider.is_current()
+                    && tokens.rs256.len() >= count
+                    && free_port(tokens.provider.port) =>
+            {
+                Ok(tokens)
+            }
             _ => {
                 let tokens = Self::make(new_port, count)?;
                 tokens.keep(folder)?;
@@ -233,7 +240,13 @@ fn provider(port: u16, rsa: &RsaKeyPair, ec: &EcdsaKeyPair) -> Result<Provider, 
     let key = rsa.public_key();
     let (n, e) = (key.modulus(), key.exponent());
     // Uncompressed point: 4, then both coordinates.
-    let (x, y) = ec.public_key().as_ref().get(1..).unwrap_or_default().split_at_checked(32).ok_or(TokenError::Crypto)?;
+    let (x, y) = ec
+        .public_key()
+        .as_ref()
+        .get(1..)
+        .unwrap_or_default()
+        .split_at_checked(32)
+        .ok_or(TokenError::Crypto)?;
     let rsa_jwk = json!({
         "kty": "RSA", "use": "sig", "alg": "RS256", "kid": "rs",
         "n": url(n.big_endian_without_leading_zero()), "e": url(e.big_endian_without_leading_zero()),
@@ -258,9 +271,13 @@ fn many(
 ) -> Result<Arc<[Box<[u8]>]>, TokenError> {
     let share = count.div_ceil(THREADS);
     let parts = thread::scope(|scope| {
-        let part = |at: usize| (at * share..count.min((at + 1) * share)).map(one).collect::<Result<Vec<_>, _>>();
+        let part =
+            |at: usize| (at * share..count.min((at + 1) * share)).map(one).collect::<Result<Vec<_>, _>>();
         let threads: Vec<_> = (0..THREADS).map(|at| scope.spawn(move || part(at))).collect();
-        threads.into_iter().map(|thread| thread.join().map_err(|_| TokenError::Crypto)?).collect::<Result<Vec<_>, _>>()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().map_err(|_| TokenError::Crypto)?)
+            .collect::<Result<Vec<_>, _>>()
     })?;
     Ok(parts.into_iter().flatten().collect())
 }

@@ -90,7 +90,8 @@ pub const ALL: &[Workload] = &[
         name: "fresh",
         says: "1 kB read, HTTP/1.1, another RS256 token each time",
         fresh: true,
-        peers: &[Envoy, Bare, Haproxy, FhirGateway, Fhirward],
+        peers: &[Envoy, Bare, Haproxy, Fhirward],
+        dashes: &[(FhirGateway, "remembers no token: as with one")],
         ..READ
     },
     Workload {
@@ -148,7 +149,11 @@ pub const ALL: &[Workload] = &[
         says: "as read, among 10,000 policies",
         policies: 10_000,
         peers: &[Envoy, Fhirward],
-        dashes: &[NO_POLICY, (Haproxy, "rules by hand, no policies"), (FhirGateway, "one checker, no policies")],
+        dashes: &[
+            NO_POLICY,
+            (Haproxy, "rules by hand, no policies"),
+            (FhirGateway, "one checker, no policies"),
+        ],
         ..READ
     },
     Workload {
@@ -253,7 +258,8 @@ impl Workload {
             Some(body) => {
                 let length = body.len();
                 message.extend_from_slice(
-                    format!("content-type: application/fhir+json\r\ncontent-length: {length}\r\n\r\n{body}").as_bytes(),
+                    format!("content-type: application/fhir+json\r\ncontent-length: {length}\r\n\r\n{body}")
+                        .as_bytes(),
                 );
             }
             None => message.extend_from_slice(b"\r\n"),

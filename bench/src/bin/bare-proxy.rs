@@ -51,7 +51,9 @@ async fn serve(listen: SocketAddr, upstream: SocketAddr) -> Result<(), Error> {
             });
             let io = TokioIo::new(stream);
             if two {
-                let _ = hyper::server::conn::http2::Builder::new(LocalExecutor).serve_connection(io, service).await;
+                let _ = hyper::server::conn::http2::Builder::new(LocalExecutor)
+                    .serve_connection(io, service)
+                    .await;
             } else {
                 let _ = hyper::server::conn::http1::Builder::new().serve_connection(io, service).await;
             }

@@ -18,7 +18,7 @@ use bench::rounds::{self, Extent, Row};
 use bench::tokens::{TOKENS, Tokens};
 use bench::workloads::{ALL, Workload};
 use clap::Parser;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use serde_json::json;
 
 /// Fhirward and its peers side by side: requests per CPU-second, latency at equal load, memory.
@@ -34,10 +34,10 @@ struct Arguments {
     /// Only these peers.
     #[arg(long, value_delimiter = ',', value_enum)]
     peers: Vec<Peer>,
-    /// Rounds; 5, or 3 with --quick.
+    /// Rounds; 5, or 2 with --quick.
     #[arg(long)]
     rounds: Option<usize>,
-    /// Seconds of each phase; 2, or 1 with --quick.
+    /// Seconds of each phase; 2, or 0.6 with --quick.
     #[arg(long)]
     seconds: Option<f64>,
     /// Write the figures as JSON into this folder.
@@ -55,6 +55,9 @@ struct Arguments {
     /// Where `fhirward` lies, if not beside this program: to compare two builds.
     #[arg(long)]
     ours: Option<PathBuf>,
+    /// Tokens of each algorithm; fewer are signed sooner, and end workloads with fresh tokens sooner.
+    #[arg(long, default_value_t = TOKENS)]
+    tokens: usize,
     /// Where tokens and the peers' files are kept.
     #[arg(long, default_value = "target/bench")]
     work: PathBuf,
@@ -76,13 +79,15 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let workloads = chosen(&arguments.only)?;
     let programs = programs(arguments)?;
     let work = std::path::absolute(&arguments.work)?;
-    let (load_core, peer_core) = cores();
-    let mut world = world(&work, programs, peer_core)?;
-    let mut reactor = Reactor::new(world.tokens.provider.port, Documents::new(&world.tokens.provider.realm()))?;
+    let cores = cores()?;
+    let [load_core, peer_core] = [cores.first(), cores.last()].map(|core| core.copied().unwrap_or(0));
+    let mut world = world(&work, arguments.tokens.max(3), programs, peer_core)?;
+    let mut reactor =
+        Reactor::new(world.tokens.provider.port, Documents::new(&world.tokens.provider.realm()))?;
     world.upstream = reactor.upstream()?;
     pin(load_core)?;
 
-    let machine = Machine::look(&world.programs, peer_core + 1);
+    let machine = Machine::look(&world.programs, cores.len());
     say(&format!("{}\n", machine.line()))?;
     if load_core == peer_core {
         say("ONE CORE: peers and generator share it; only requests per CPU-second mean anything\n")?;
@@ -119,7 +124,7 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
 }
 
 fn extent(arguments: &Arguments) -> Extent {
-    let (rounds, seconds) = if arguments.quick { (3, 1.0) } else { (5, 2.0) };
+    let (rounds, seconds) = if arguments.quick { (2, 0.6) } else { (5, 2.0) };
     let seconds = arguments.seconds.filter(|seconds| (0.1..=60.0).contains(seconds)).unwrap_or(seconds);
     Extent { rounds: arguments.rounds.unwrap_or(rounds).max(1), span: Duration::from_secs_f64(seconds) }
 }
@@ -159,20 +164,20 @@ fn programs(arguments: &Arguments) -> Result<Programs, Box<dyn Error>> {
     })
 }
 
-fn world(work: &Path, programs: Programs, core: usize) -> Result<World, Box<dyn Error>> {
+fn world(work: &Path, count: usize, programs: Programs, core: usize) -> Result<World, Box<dyn Error>> {
     let runs = work.join("run");
     fs::create_dir_all(&runs)?;
     note("tokens are signed, or found from an earlier run");
     let is_free = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok();
-    let tokens = Tokens::load_or_make(&work.join("tokens"), TOKENS, is_free, free_address()?.port())?;
+    let tokens = Tokens::load_or_make(&work.join("tokens"), count, is_free, free_address()?.port())?;
     let upstream = (Ipv4Addr::LOCALHOST, tokens.provider.port).into();
     Ok(World::new(tokens, upstream, core, programs, runs))
 }
 
-/// The generator's core and the peers'.
-fn cores() -> (usize, usize) {
-    let count = std::thread::available_parallelism().map_or(1, usize::from);
-    (0, count - 1)
+/// The cores that we may run on: the generator has the first, the peers the last.
+fn cores() -> io::Result<Vec<usize>> {
+    let set = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect())
 }
 
 fn pin(core: usize) -> io::Result<()> {

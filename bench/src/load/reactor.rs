@@ -37,8 +37,9 @@ pub enum LoadError {
     Histogram(#[from] hdrhistogram::CreationError),
 }
 
-/// Something to do at a moment of a run, briefly: the loop waits for it.
-pub type Hook<'a> = (Duration, Box<dyn FnMut() + 'a>);
+/// Something to do at a moment of a run, briefly: the loop waits for it. It is told how many answers the
+/// first lane has had. Those whose moment has not come when a run ends early act then.
+pub type Hook<'a> = (Duration, Box<dyn FnMut(u64) + 'a>);
 
 /// The loop and the upstream within it.
 pub struct Reactor {
@@ -123,7 +124,7 @@ impl Reactor {
             let now = Instant::now();
             while hooks.front().is_some_and(|(at, _)| run.start + *at <= now) {
                 if let Some((_, mut act)) = hooks.pop_front() {
-                    act();
+                    act(run.answered());
                 }
             }
             self.send_due(&mut run, now)?;
@@ -133,6 +134,9 @@ impl Reactor {
             let hook = hooks.front().map(|(at, _)| run.start + *at);
             self.wait(run.nap(Instant::now(), hook))?;
             self.handle(&mut run)?;
+        }
+        for (_, mut act) in hooks {
+            act(run.answered());
         }
         Ok(run.reports())
     }
@@ -375,6 +379,10 @@ impl Run {
         }
     }
 
+    fn answered(&self) -> u64 {
+        self.lanes.first().map_or(0, |running| running.report.answered)
+    }
+
     fn release(&mut self, slot: usize) {
         let Some((lane, _)) = self.clients.get(slot) else { return };
         if let Some(running) = self.lanes.get_mut(*lane) {
@@ -388,9 +396,10 @@ impl Run {
         }
         let done = self.lanes.iter().all(|running| running.is_done(self.start));
         let early = self.lanes.iter().any(|running| running.exhausted)
-            && self.lanes.iter().all(|running| {
-                running.exhausted || matches!(running.lane.pacing, Pacing::Once)
-            });
+            && self
+                .lanes
+                .iter()
+                .all(|running| running.exhausted || matches!(running.lane.pacing, Pacing::Once));
         done && (early || (now >= self.end && no_hooks))
     }
 

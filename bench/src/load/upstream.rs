@@ -73,9 +73,11 @@ pub fn bundle(size: usize) -> String {
 
 fn answer(status: &str, body: &str) -> Arc<[u8]> {
     let length = body.len();
-    format!("HTTP/1.1 {status}\r\nContent-Type: application/fhir+json\r\nContent-Length: {length}\r\n\r\n{body}")
-        .into_bytes()
-        .into()
+    format!(
+        "HTTP/1.1 {status}\r\nContent-Type: application/fhir+json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+    .into()
 }
 
 /// The upstream's sockets. Whoever owns the event loop calls [`Upstream::accept`] and [`Upstream::turn`].
@@ -135,7 +137,13 @@ impl Upstream {
             self.connections.push(None);
         }
         let Some(place) = self.connections.get_mut(index) else { return Ok(None) };
-        let made = place.insert(Connection { stream, head: Vec::new(), request: None, reply: None, watches_writing: false });
+        let made = place.insert(Connection {
+            stream,
+            head: Vec::new(),
+            request: None,
+            reply: None,
+            watches_writing: false,
+        });
         Ok(Some((index, &made.stream)))
     }
 

@@ -148,7 +148,15 @@ struct Launch {
 impl Launch {
     fn new(program: PathBuf, arguments: &[&str], target: SocketAddr) -> Self {
         let arguments = arguments.iter().map(OsString::from).collect();
-        Self { program, arguments, environment: Vec::new(), target, other: None, admin: None, manifests: None }
+        Self {
+            program,
+            arguments,
+            environment: Vec::new(),
+            target,
+            other: None,
+            admin: None,
+            manifests: None,
+        }
     }
 }
 

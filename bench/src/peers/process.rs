@@ -60,7 +60,8 @@ impl Process {
     /// # Errors
     /// When the process is gone.
     pub fn cpu(&self) -> io::Result<Duration> {
-        cpu_in(&fs::read_to_string(self.proc("stat"))?).ok_or_else(|| io::Error::other("no times in /proc/PID/stat"))
+        cpu_in(&fs::read_to_string(self.proc("stat"))?)
+            .ok_or_else(|| io::Error::other("no times in /proc/PID/stat"))
     }
 
     /// What it keeps in memory now.
@@ -68,13 +69,8 @@ impl Process {
     /// # Errors
     /// When the process is gone.
     pub fn memory(&self) -> io::Result<Memory> {
-        memory_of(self.child.id())
-    }
-
-    /// Its number.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.child.id()
+        let text = fs::read_to_string(self.proc("smaps_rollup"))?;
+        memory_in(&text).ok_or_else(|| io::Error::other("no Rss and Pss in /proc/PID/smaps_rollup"))
     }
 
     /// Why it has ended, with the end of its log; nothing while it runs.
@@ -86,7 +82,8 @@ impl Process {
     /// The end of its log.
     #[must_use]
     pub fn tail(&self) -> String {
-        let text = fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+        let text =
+            fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default().join("\n")
     }
@@ -96,20 +93,12 @@ impl Process {
     }
 }
 
-/// As [`Process::memory`], by number.
-///
-/// # Errors
-/// When the process is gone.
-pub fn memory_of(id: u32) -> io::Result<Memory> {
-    let text = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
+fn memory_in(text: &str) -> Option<Memory> {
     let of = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
         line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib * 1024)
     };
-    match (of("Rss:"), of("Pss:")) {
-        (Some(rss), Some(pss)) => Ok(Memory { rss, pss }),
-        _ => Err(io::Error::other("no Rss and Pss in /proc/PID/smaps_rollup")),
-    }
+    Some(Memory { rss: of("Rss:")?, pss: of("Pss:")? })
 }
 
 impl Drop for Process {
@@ -164,13 +153,15 @@ mod tests {
     fn a_process_is_measured_and_its_end_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let script = |text: &str| ["-c".into(), text.into()];
+        let allowed = rustix::thread::sched_getaffinity(None).unwrap();
+        let core = (0..rustix::thread::CpuSet::MAX_CPU).find(|core| allowed.is_set(*core)).unwrap();
         let sleeping =
-            Process::start(Path::new("/bin/sh"), &script("exec sleep 60"), &[], folder.path(), 0).unwrap();
+            Process::start(Path::new("/bin/sh"), &script("exec sleep 60"), &[], folder.path(), core).unwrap();
         sleeping.cpu().unwrap();
         assert!(sleeping.memory().unwrap().rss > 0);
         drop(sleeping);
         let mut failing =
-            Process::start(Path::new("/bin/sh"), &script("echo why; exit 3"), &[], folder.path(), 0).unwrap();
+            Process::start(Path::new("/bin/sh"), &script("echo why; exit 3"), &[], folder.path(), core).unwrap();
         let started = std::time::Instant::now();
         let told = loop {
             if let Some(told) = failing.ended() {
