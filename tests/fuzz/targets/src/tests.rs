@@ -60,3 +60,17 @@ fn a_medics_token_may_post_and_nothing_else_may() {
         assert_eq!(decided.is_ok(), passes, "{lines:?}");
     }
 }
+
+#[test]
+fn a_client_that_leaves_with_its_window_full_leaves_no_stream_untold() {
+    let frames = [
+        &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+        // Settings: streams begin with a window of 16 bytes, less than a refusal has.
+        b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x04\x00\x00\x00\x10",
+        // A request for `/denied/`, its authority as a literal.
+        b"\x00\x00\x0f\x01\x05\x00\x00\x00\x01\x82\x86\x41\x01a\x04\x08/denied\x2f",
+    ]
+    .concat();
+    let done = run(vec![frames]);
+    assert_eq!((done.asked.len(), done.told.len(), done.seen.len()), (1, 1, 0));
+}
