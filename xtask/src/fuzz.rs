@@ -16,7 +16,11 @@ const INPUT_SECONDS: u32 = 10;
 const MEMORY_MB: u32 = 2048;
 /// What `--keep` takes over for each target at most: the whole corpus stays below the 300 kB that
 /// `tests/fuzz/targets/tests/replay.rs` allows.
-const KEPT_BYTES: u64 = 30 * 1024;
+const KEPT_BYTES: usize = 30 * 1024;
+/// And so many inputs.
+const KEPT_INPUTS: usize = 200;
+/// How their names begin.
+const TAKEN_OVER: &str = "kept-";
 
 /// What to run.
 pub struct Plan {
@@ -132,48 +136,52 @@ fn corpora(target: &str) -> Result<(PathBuf, PathBuf), Failure> {
     Ok((found, kept))
 }
 
-/// The smallest inputs that between them reach everything the corpora reach, up to [`KEPT_BYTES`], take the
-/// place of what was taken over before. Inputs with a name of their own (`seed-*`) stay.
+/// The smallest of the inputs that between them reach everything the corpora reach, up to the bounds above,
+/// take the place of what was taken over before. Inputs that people named (`seed-*`, `found-*`) stay.
 fn keep(target: &str) -> Result<(), Failure> {
-    let (found, kept) = corpora(target)?;
-    let merged = build_folder().join("merged").join(target);
-    let _ = fs::remove_dir_all(&merged);
-    fs::create_dir_all(&merged).doing(format_args!("make {}", merged.display()))?;
-    let mut merging = cargo_fuzz(target, &[&merged, &kept, &found]);
-    command::show(merging.args(["-merge=1"]).stdout(Stdio::null()))?;
-    let seeds: Vec<Vec<u8>> = named(&kept, "seed-")?.iter().filter_map(|path| fs::read(path).ok()).collect();
-    for old in named(&kept, "kept-")? {
+    let (_, kept) = corpora(target)?;
+    let merged = merge(target)?;
+    for old in named(&kept, |name| name.starts_with(TAKEN_OVER))? {
         fs::remove_file(&old).doing(format_args!("remove {}", old.display()))?;
     }
-    let mut inputs: Vec<(u64, PathBuf)> = Vec::new();
-    for path in named(&merged, "")? {
-        inputs.push((fs::metadata(&path).doing("read the merged corpus")?.len(), path));
-    }
-    inputs.sort();
+    let there = named(&kept, |_| true)?.iter().map(fs::read).collect::<Result<Vec<_>, _>>();
+    let there = there.doing("read the corpus")?;
+    let inputs = named(&merged, |_| true)?.into_iter().map(|path| fs::read(&path).map(|input| (input, path)));
+    let mut inputs = inputs.collect::<Result<Vec<_>, _>>().doing("read the merged corpus")?;
+    inputs.retain(|(input, _)| !there.contains(input));
+    inputs.sort_by_key(|(input, _)| input.len());
     let (mut count, mut bytes) = (0, 0);
-    for (length, path) in &inputs {
-        let input = fs::read(path).doing("read the merged corpus")?;
-        if seeds.contains(&input) {
-            continue;
-        }
-        if bytes + length > KEPT_BYTES {
+    for (input, path) in inputs.iter().take(KEPT_INPUTS) {
+        if bytes + input.len() > KEPT_BYTES {
             break;
         }
         // libFuzzer names an input by its hash.
-        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let name = format!("kept-{}", name.get(..12).unwrap_or(&name));
-        fs::write(kept.join(name), &input).doing("write the corpus")?;
-        (count, bytes) = (count + 1, bytes + length);
+        let hash = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let name = format!("{TAKEN_OVER}{}", hash.get(..12).unwrap_or(&hash));
+        fs::write(kept.join(name), input).doing("write the corpus")?;
+        (count, bytes) = (count + 1, bytes + input.len());
     }
     say(&format!("{target}: {count} of {} inputs kept, {bytes} bytes", inputs.len()));
     Ok(())
 }
 
-fn named(folder: &Path, prefix: &str) -> Result<Vec<PathBuf>, Failure> {
+/// A folder with the inputs that are needed to reach everything.
+fn merge(target: &str) -> Result<PathBuf, Failure> {
+    let (found, kept) = corpora(target)?;
+    let merged = build_folder().join("merged").join(target);
+    let _ = fs::remove_dir_all(&merged);
+    fs::create_dir_all(&merged).doing(format_args!("make {}", merged.display()))?;
+    let mut merging = cargo_fuzz(target, &[&merged, &kept, &found]);
+    // By what is reached, not how often: a tenth of the inputs.
+    merging.args(["-merge=1", "-use_counters=0"]).stdout(Stdio::null());
+    command::show(&mut merging).map(|()| merged)
+}
+
+fn named(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, Failure> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).doing(format_args!("read {}", folder.display()))? {
         let entry = entry.doing(format_args!("read {}", folder.display()))?;
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
+        if wanted(&entry.file_name().to_string_lossy()) {
             paths.push(entry.path());
         }
     }
