@@ -71,13 +71,13 @@ impl Checker {
             trace.predicate("token", false, || format!("longer than {} bytes", self.settings.token_bytes));
             return Err(Reason::TooLarge.into());
         }
-        let key = TokenCache::key(rule, token);
+        let key = self.cache.key(rule, token);
         let state = rule.source.state();
         let usable = state.usable(now, rule.source.settings.max_age_seconds);
         // An explanation is to tell every check, so it does not rest on an earlier request's.
         if usable.is_some()
             && !trace.is_on()
-            && let Some(verified) = self.cache.get(&key, &state, now)
+            && let Some(verified) = key.and_then(|key| self.cache.get(&key, &state, now))
         {
             self.counters.cache_hits.fetch_add(1, Ordering::Relaxed);
             return Ok(verified);
@@ -100,7 +100,9 @@ impl Checker {
             generation: AtomicU64::new(state.generation),
             token_bytes: token.len(),
         });
-        self.cache.put(key, &verified);
+        if let Some(key) = key {
+            self.cache.put(key, &verified);
+        }
         Ok(verified)
     }
 

@@ -50,6 +50,36 @@ async fn a_token_that_differs_in_one_character_is_not_found() {
     }
 }
 
+/// Where a MAC of equal texts differed between two processes' caches, none could guess a tag; where rules
+/// were not part of it, one rule's token would pass another.
+#[test]
+fn a_tag_holds_for_one_rule_one_token_and_one_process() {
+    use crate::sources::Sources;
+
+    let sources = Sources::new(
+        IdentitySettings::default(),
+        Clock::Fixed(NOW),
+        crate::sources::Origin::Offline(Vec::new()),
+    );
+    let one = sources.rule(&Arc::new(rule(ISSUER, KeySource::Discovery)));
+    let other = sources.rule(&Arc::new(JwtRule {
+        audiences: vec!["fhir".to_owned()],
+        ..rule(ISSUER, KeySource::Discovery)
+    }));
+    let (cache, second) =
+        (TokenCache::new(&TokenSettings::default()), TokenCache::new(&TokenSettings::default()));
+    let tag = cache.key(&one, b"a.b.c").unwrap();
+    assert_eq!(tag, cache.key(&one, b"a.b.c").unwrap());
+    for different in [
+        cache.key(&other, b"a.b.c"),
+        cache.key(&one, b"a.b.d"),
+        cache.key(&one, b"a.b.c\0"),
+        second.key(&one, b"a.b.c"),
+    ] {
+        assert_ne!(tag, different.unwrap());
+    }
+}
+
 #[tokio::test]
 async fn rejections_are_counted_by_reason() {
     let signer = Signer::new("k", "ES256");
@@ -94,11 +124,11 @@ fn an_entry_ends_with_its_token() {
     let state = state(&[&signer]);
     let cache = TokenCache::new(&TokenSettings::default());
     let exp = u64::try_from(NOW).unwrap();
-    cache.put([1; 32], &verified(&signer, &state, Some(exp)));
-    assert!(cache.get(&[1; 32], &state, NOW + 60).is_some());
-    assert!(cache.get(&[2; 32], &state, NOW).is_none());
-    assert!(cache.get(&[1; 32], &state, NOW + 61).is_none());
-    assert!(cache.get(&[1; 32], &state, NOW).is_none(), "it is gone for good");
+    cache.put([1; 16], &verified(&signer, &state, Some(exp)));
+    assert!(cache.get(&[1; 16], &state, NOW + 60).is_some());
+    assert!(cache.get(&[2; 16], &state, NOW).is_none());
+    assert!(cache.get(&[1; 16], &state, NOW + 61).is_none());
+    assert!(cache.get(&[1; 16], &state, NOW).is_none(), "it is gone for good");
 }
 
 #[test]
@@ -107,14 +137,14 @@ fn an_entry_ends_with_its_key_and_outlives_others() {
         (Signer::new("old", "ES256"), Signer::new("new", "ES256"), Signer::new("3", "ES256"));
     let before = state(&[&old]);
     let cache = TokenCache::new(&TokenSettings::default());
-    cache.put([1; 32], &verified(&old, &before, None));
-    assert!(cache.get(&[1; 32], &state(&[&new, &old]), NOW).is_some(), "the key is still there");
-    assert!(cache.get(&[1; 32], &state(&[&old, &third]), NOW).is_some());
-    assert!(cache.get(&[1; 32], &state(&[&new]), NOW).is_none(), "the key is revoked");
-    assert!(cache.get(&[1; 32], &before, NOW).is_none());
+    cache.put([1; 16], &verified(&old, &before, None));
+    assert!(cache.get(&[1; 16], &state(&[&new, &old]), NOW).is_some(), "the key is still there");
+    assert!(cache.get(&[1; 16], &state(&[&old, &third]), NOW).is_some());
+    assert!(cache.get(&[1; 16], &state(&[&new]), NOW).is_none(), "the key is revoked");
+    assert!(cache.get(&[1; 16], &before, NOW).is_none());
     // The same kid with another key is another key.
-    cache.put([2; 32], &verified(&old, &before, None));
-    assert!(cache.get(&[2; 32], &state(&[&Signer::new("old", "ES256")]), NOW).is_none());
+    cache.put([2; 16], &verified(&old, &before, None));
+    assert!(cache.get(&[2; 16], &state(&[&Signer::new("old", "ES256")]), NOW).is_none());
 }
 
 #[test]
@@ -125,9 +155,9 @@ fn the_cache_is_bounded_and_long_tokens_count_more() {
     let cache = TokenCache::new(&settings);
     let one = verified(&signer, &state, None);
     for n in 0..200_u8 {
-        cache.put([n; 32], &one);
+        cache.put([n; 16], &one);
     }
-    let held = || (0..200_u8).filter(|n| cache.get(&[*n; 32], &state, NOW).is_some()).count();
+    let held = || (0..200_u8).filter(|n| cache.get(&[*n; 16], &state, NOW).is_some()).count();
     // Bounds are enforced in passing, not at once.
     let until = Instant::now() + Duration::from_secs(5);
     while held() > 10 && Instant::now() < until {
@@ -135,8 +165,8 @@ fn the_cache_is_bounded_and_long_tokens_count_more() {
     }
     assert!(held() <= 10, "{}", held());
     let none = TokenCache::new(&TokenSettings { cache_entries: 0, ..settings });
-    none.put([1; 32], &one);
-    assert!(none.get(&[1; 32], &state, NOW).is_none());
+    none.put([1; 16], &one);
+    assert!(none.get(&[1; 16], &state, NOW).is_none());
 }
 
 /// Not a benchmark: a guard against a cache that is slower than what it saves.

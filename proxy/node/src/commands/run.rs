@@ -26,8 +26,13 @@ impl Arguments {
             }
         };
         start_log();
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        if settings.admin.threads > 0 {
+        // One worker needs no stealing and no waking of other workers.
+        let mut builder = if settings.admin.threads == 1 {
+            tokio::runtime::Builder::new_current_thread()
+        } else {
+            tokio::runtime::Builder::new_multi_thread()
+        };
+        if settings.admin.threads > 1 {
             builder.worker_threads(settings.admin.threads);
         }
         match builder.enable_all().build() {
