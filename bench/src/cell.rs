@@ -149,10 +149,10 @@ impl Bench<'_> {
         cell.rss_ready = at_start.rss;
         if let Some(offered) = offered {
             let span = if self.workload.beside == Beside::Reload { RELOAD_SPAN } else { self.span };
-            cell.open = Some(self.open(&up, offered, span, Vec::new(), Vec::new())?);
+            cell.open = Some(self.open(peer, &up, offered, span, Vec::new(), Vec::new())?);
             cell.beside = match self.workload.beside {
-                Beside::Flood => Some(self.flooded(&up, offered)?),
-                Beside::Reload => Some(self.reloaded(&up, offered)?),
+                Beside::Flood => Some(self.flooded(peer, &up, offered)?),
+                Beside::Reload => Some(self.reloaded(peer, &up, offered)?),
                 _ => None,
             };
         }
@@ -193,7 +193,7 @@ impl Bench<'_> {
     /// As fast as it goes, with what it costs.
     fn closed(&mut self, peer: Peer, up: &mut Up) -> Result<Cell, CellError> {
         let (connections, streams) = self.width(peer);
-        let requests = self.requests(up, true);
+        let requests = self.requests(peer, up, true);
         let mut lanes = vec![self.lane(up.target, Pacing::Closed, requests, connections, streams)];
         if let Beside::Idle(count) = self.workload.beside {
             lanes.push(self.lane(up.target, Pacing::Once, self.repeating(up), count, 1));
@@ -216,6 +216,7 @@ impl Bench<'_> {
     /// Latency at the offered load, beside whatever else there is.
     fn open(
         &mut self,
+        peer: Peer,
         up: &Up,
         offered: f64,
         span: Duration,
@@ -231,7 +232,7 @@ impl Bench<'_> {
         if self.workload.fresh && schedule.len() > self.tokens(false).len() {
             return Err(CellError::Wrong("more arrivals than fresh tokens: fewer seconds".to_owned()));
         }
-        let requests = self.requests(up, false);
+        let requests = self.requests(peer, up, false);
         let lane = self.lane(up.target, Pacing::Open(schedule), requests, connections, streams);
         beside.insert(0, lane);
         let reports = self.checked(beside, span, hooks)?;
@@ -245,7 +246,7 @@ impl Bench<'_> {
         })
     }
 
-    fn flooded(&mut self, up: &Up, offered: f64) -> Result<Latency, CellError> {
+    fn flooded(&mut self, peer: Peer, up: &Up, offered: f64) -> Result<Latency, CellError> {
         let other = up.other.ok_or_else(|| CellError::Wrong("no other workload".to_owned()))?;
         let tokens = &self.world.tokens.bad;
         let flood = Requests::Fresh(Fresh {
@@ -257,11 +258,11 @@ impl Bench<'_> {
         });
         let mut lane = self.lane(other, Pacing::Closed, flood, FLOOD, 1);
         lane.expect = 401;
-        self.open(up, offered, self.span, vec![lane], Vec::new())
+        self.open(peer, up, offered, self.span, vec![lane], Vec::new())
     }
 
     /// The manifests are put in place anew while the load runs; it is an error when nobody reads them.
-    fn reloaded(&mut self, up: &Up, offered: f64) -> Result<Latency, CellError> {
+    fn reloaded(&mut self, peer: Peer, up: &Up, offered: f64) -> Result<Latency, CellError> {
         let (Some(file), Some(admin)) = (&up.manifests, up.admin) else {
             return Err(CellError::Wrong("nothing to reload".to_owned()));
         };
@@ -272,7 +273,7 @@ impl Bench<'_> {
         fs::write(&aside, text)?;
         let before = snapshot(admin)?;
         let swap: Hook<'_> = (RELOAD_AT, Box::new(|_| drop(fs::rename(&aside, file))));
-        let latency = self.open(up, offered, RELOAD_SPAN, Vec::new(), vec![swap])?;
+        let latency = self.open(peer, up, offered, RELOAD_SPAN, Vec::new(), vec![swap])?;
         if snapshot(admin)? == before {
             return Err(CellError::Wrong("the manifests were not read while the load ran".to_owned()));
         }
@@ -321,7 +322,7 @@ impl Bench<'_> {
         if closed { 1..all / 3 * 2 } else { all / 3 * 2..all }
     }
 
-    fn requests(&self, up: &Up, closed: bool) -> Requests {
+    fn requests(&self, peer: Peer, up: &Up, closed: bool) -> Requests {
         if !self.workload.fresh {
             return self.repeating(up);
         }
@@ -330,7 +331,8 @@ impl Bench<'_> {
             tokens: Arc::clone(self.world.tokens.of(self.workload.algorithm)),
             next: self.tokens(closed).start,
             end: self.tokens(closed).end,
-            again: false,
+            // Who does not look at tokens may see them again, and is too fast for them to last.
+            again: peer == Peer::Bare,
         })
     }
 

@@ -161,7 +161,8 @@ mod tests {
         assert!(sleeping.memory().unwrap().rss > 0);
         drop(sleeping);
         let mut failing =
-            Process::start(Path::new("/bin/sh"), &script("echo why; exit 3"), &[], folder.path(), core).unwrap();
+            Process::start(Path::new("/bin/sh"), &script("echo why; exit 3"), &[], folder.path(), core)
+                .unwrap();
         let started = std::time::Instant::now();
         let told = loop {
             if let Some(told) = failing.ended() {
