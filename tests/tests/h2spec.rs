@@ -104,7 +104,7 @@ mesh:
   workloads: [{{name: clinic/app, labels: {{app: app}}}}]
 "
     );
-    let files = [("manifests/all.yaml", ALL), ("tls.crt", &*leaf.chain_pem()), ("tls.key", leaf.key_pem())];
+    let files = [("manifests/all.yaml", ALL), ("tls.crt", leaf.chain_pem()), ("tls.key", leaf.key_pem())];
     Proxy::start(&["plain", "tls"], &settings, &files).await.unwrap()
 }
 

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 /// What is waited for longer than this does not come.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// What came back.
 #[derive(Debug, Default)]

@@ -16,7 +16,7 @@ use tokio::{
 use super::reading::strict;
 
 /// How long the connections may take to end once the proxy has.
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A recording server.
 pub struct Upstream {
