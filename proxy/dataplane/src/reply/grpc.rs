@@ -17,7 +17,9 @@ impl Grpc {
     /// By the request's `content-type` (Envoy's `isGrpcRequestHeaders`).
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let grpc = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        // Several are one joined value, which is no gRPC's.
+        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+        let grpc = types.next().filter(|_| types.next().is_none()).is_some_and(|value| {
             let rest = value.as_bytes().strip_prefix(b"application/grpc");
             matches!(rest, Some([] | [b'+', ..]))
         });

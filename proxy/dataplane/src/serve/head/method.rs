@@ -6,7 +6,7 @@ use super::HeadError;
 
 /// Methods that Envoy's HTTP/1 codec knows (its `BalsaParser` list, pinned on 1.40);
 /// others, lower-case ones among them, are 400 there. Over HTTP/2 any token reaches the policies.
-const KNOWN: [&str; 31] = [
+const KNOWN: [&str; 32] = [
     "ACL",
     "BIND",
     "CHECKOUT",
@@ -29,6 +29,7 @@ const KNOWN: [&str; 31] = [
     "PROPPATCH",
     "PURGE",
     "PUT",
+    "QUERY",
     "REBIND",
     "REPORT",
     "SEARCH",
