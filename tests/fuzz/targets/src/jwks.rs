@@ -54,7 +54,7 @@ fn bytes(key: &Value, member: &str) -> Vec<u8> {
 }
 
 /// Strong enough, and nothing but public.
-fn check(key: &Value) {
+pub(crate) fn check(key: &Value) {
     let algorithm = text(key, "alg");
     let coordinates = (bytes(key, "x").len(), bytes(key, "y").len());
     match (text(key, "kty"), text(key, "crv")) {

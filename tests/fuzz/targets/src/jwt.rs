@@ -186,7 +186,7 @@ pub(crate) fn accepts(data: &[u8]) -> bool {
 
 /// The same signed part, and a signature that decodes to the same bytes. Of a header, what stands before
 /// the first character that can be a token's does not count, as in Envoy.
-fn same(good: &str, text: &str) -> bool {
+pub(crate) fn same(good: &str, text: &str) -> bool {
     let text = text.trim_start_matches(|c: char| !(c.is_ascii_alphanumeric() || "-_.".contains(c)));
     let (Some((signed, signature)), Some((own, of_text))) = (good.rsplit_once('.'), text.rsplit_once('.'))
     else {

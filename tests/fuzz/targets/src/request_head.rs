@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A message as the framing guard cuts it out of the stream.
-struct Message<'a> {
+pub(crate) struct Message<'a> {
     head: &'a [u8],
     /// Of a message that breaks: all that is left.
     body: &'a [u8],
@@ -112,7 +112,7 @@ fn check_head(asked: &Asked, head: &[u8]) {
     assert_eq!(read, written, "headers of {line:?}");
 }
 
-fn check_forwarded(asked: &[Asked], messages: &[Message<'_>], seen: &[Seen]) {
+pub(crate) fn check_forwarded(asked: &[Asked], messages: &[Message<'_>], seen: &[Seen]) {
     let mut permitted = asked.iter().zip(messages).filter_map(|(asked, message)| {
         let (method, target) = asked.passes.clone()?;
         Some((method, target, message))

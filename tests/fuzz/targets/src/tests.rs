@@ -74,3 +74,62 @@ fn a_client_that_leaves_with_its_window_full_leaves_no_stream_untold() {
     let done = run(vec![frames]);
     assert_eq!((done.asked.len(), done.told.len(), done.seen.len()), (1, 1, 0));
 }
+
+/// The properties can fail: each is shown what it is there to find.
+mod oracles {
+    use serde_json::json;
+
+    use crate::{jwks, jwt, request_head, upstream, upstream::Seen};
+
+    fn seen(target: &str) -> Seen {
+        Seen { method: "GET".to_owned(), target: target.to_owned(), whole: true, ..Seen::default() }
+    }
+
+    #[test]
+    #[should_panic(expected = "nobody permitted")]
+    fn a_request_that_nobody_judged() {
+        request_head::check_forwarded(&[], &[], &[seen("/fhir")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "denied, and forwarded")]
+    fn a_denied_path_in_disguise() {
+        request_head::check_guarded(&seen("/fhir/x/%2e./%73ecret?a"));
+    }
+
+    #[test]
+    #[should_panic(expected = "1 successes, 0 told")]
+    fn an_answer_without_a_story() {
+        request_head::check_successes(1, &[], &[seen("/fhir")]);
+    }
+
+    #[test]
+    #[should_panic(expected = "content-length")]
+    fn a_message_of_two_lengths() {
+        let bytes = b"PUT / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n";
+        upstream::message(bytes, false);
+    }
+
+    #[test]
+    #[should_panic(expected = "usable")]
+    fn a_shared_secret_among_the_keys() {
+        jwks::check(&json!({"kty": "oct", "k": "AQAB", "alg": "HS256"}));
+    }
+
+    #[test]
+    #[should_panic(expected = "1024 bits")]
+    fn a_weak_key_among_the_keys() {
+        let modulus = "_".repeat(170) + "w";
+        jwks::check(&json!({"kty": "RSA", "n": modulus, "e": "AQAB"}));
+    }
+
+    #[test]
+    fn a_token_that_was_changed() {
+        let good = jwt::WORLD.good(3);
+        assert!(jwt::same(good, good));
+        let (signed, signature) = good.rsplit_once('.').unwrap();
+        for other in [format!("{signed}x.{signature}"), format!("{signed}.{signature}A"), signed.to_owned()] {
+            assert!(!jwt::same(good, &other), "{other}");
+        }
+    }
+}

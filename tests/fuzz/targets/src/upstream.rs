@@ -131,7 +131,7 @@ async fn serve(mut socket: TcpStream, log: Log) {
 }
 
 /// The first message and its length; with `last`, also one whose body ends early.
-fn message(bytes: &[u8], last: bool) -> Option<(Seen, usize)> {
+pub(crate) fn message(bytes: &[u8], last: bool) -> Option<(Seen, usize)> {
     if bytes.is_empty() {
         return None;
     }
