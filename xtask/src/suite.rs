@@ -88,7 +88,18 @@ fn debug_binary(name: &str) -> PathBuf {
 fn real_tests() -> Command {
     let mut cargo = command::cargo();
     cargo.args(["test", "--workspace", "--features", REAL]);
-    cargo.args(["--test", "real_parts", "--test", "real_mesh", "--test", "h2spec", "--", "--test-threads=1"]);
+    cargo.args([
+        "--test",
+        "real_parts",
+        "--test",
+        "real_mesh",
+        "--test",
+        "h2spec",
+        "--test",
+        "oracle",
+        "--",
+        "--test-threads=1",
+    ]);
     cargo
 }
 
