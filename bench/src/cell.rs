@@ -28,6 +28,8 @@ const RELOAD_AT: Duration = Duration::from_secs(1);
 const FLOOD: usize = 16;
 /// How long a closed loop runs before what it does counts.
 const LEAD: Duration = Duration::from_millis(300);
+/// No closed loop is made longer than this because nothing could be measured in a shorter one.
+const LONGEST_WINDOW: Duration = Duration::from_secs(20);
 
 /// What was measured.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -106,7 +108,7 @@ impl Mark {
         let Memory { rss, pss } = self.memory;
         let cell =
             Cell { per_cpu_second: answered / cpu, rate: answered / seconds, rss, pss, ..Cell::default() };
-        (cpu > 0.0 && seconds > 0.0).then_some(cell)
+        (cpu > 0.0 && answered > 0.0).then_some(cell)
     }
 }
 
@@ -128,9 +130,9 @@ impl Bench<'_> {
     /// # Errors
     /// [`CellError`].
     pub fn calibrate(&mut self, peer: Peer) -> Result<f64, CellError> {
-        let mut up = self.up(peer)?.0;
+        let up = self.up(peer)?.0;
         self.warm_up(peer, &up)?;
-        Ok(self.closed(peer, &mut up)?.rate)
+        Ok(self.closed(peer, &up)?.rate)
     }
 
     /// The whole cell; `offered` requests a second for the latency, where it is to be measured.
@@ -138,12 +140,12 @@ impl Bench<'_> {
     /// # Errors
     /// [`CellError`]: also when a single answer was not the expected one.
     pub fn measure(&mut self, peer: Peer, offered: Option<f64>) -> Result<Cell, CellError> {
-        let (mut up, ready) = self.up(peer)?;
+        let (up, ready) = self.up(peer)?;
         let at_start = up.process.memory()?;
         self.warm_up(peer, &up)?;
         let mut cell = match self.workload.beside {
             Beside::Flood | Beside::Reload => Cell::default(),
-            _ => self.closed(peer, &mut up)?,
+            _ => self.closed(peer, &up)?,
         };
         cell.ready_ms = ready.as_secs_f64() * 1e3;
         cell.rss_ready = at_start.rss;
@@ -190,8 +192,21 @@ impl Bench<'_> {
         self.checked(vec![lane], span, Vec::new()).map(drop)
     }
 
-    /// As fast as it goes, with what it costs.
-    fn closed(&mut self, peer: Peer, up: &mut Up) -> Result<Cell, CellError> {
+    /// As fast as it goes, with what it costs. On a machine so busy that the peer did not get a tick of
+    /// CPU it is tried again for longer, but for fresh tokens, which would not be fresh any more.
+    fn closed(&mut self, peer: Peer, up: &Up) -> Result<Cell, CellError> {
+        let mut span = self.span;
+        loop {
+            match self.window(peer, up, span)? {
+                Some(cell) => return Ok(cell),
+                None if span < LONGEST_WINDOW && !self.workload.fresh => span *= 2,
+                None => return Err(CellError::Wrong("the run was too short to be measured".to_owned())),
+            }
+        }
+    }
+
+    /// One closed loop; nothing where the peer did nothing that could be measured.
+    fn window(&mut self, peer: Peer, up: &Up, span: Duration) -> Result<Option<Cell>, CellError> {
         let (connections, streams) = self.width(peer);
         let requests = self.requests(peer, up, true);
         let mut lanes = vec![self.lane(up.target, Pacing::Closed, requests, connections, streams)];
@@ -204,13 +219,13 @@ impl Bench<'_> {
         let mark = |slot: &Slot<Option<Mark>>, answered| slot.set(Mark::now(process, answered).ok());
         let hooks: Vec<Hook<'_>> = vec![
             (LEAD, Box::new(|answered| mark(&marks[0], answered))),
-            (LEAD + self.span, Box::new(|answered| mark(&marks[1], answered))),
+            (LEAD + span, Box::new(|answered| mark(&marks[1], answered))),
         ];
-        self.checked(lanes, LEAD + self.span, hooks)?;
+        self.checked(lanes, LEAD + span, hooks)?;
         let [Some(from), Some(to)] = marks.map(Slot::into_inner) else {
             return Err(CellError::Wrong("the peer was gone before the end".to_owned()));
         };
-        to.since(&from).ok_or_else(|| CellError::Wrong("the run was too short to be measured".to_owned()))
+        Ok(to.since(&from))
     }
 
     /// Latency at the offered load, beside whatever else there is.

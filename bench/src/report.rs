@@ -106,6 +106,43 @@ fn median(spread: Option<Spread>, digits: usize) -> String {
     spread.map_or_else(|| "–".to_owned(), |spread| format!("{:.digits$}", spread.median))
 }
 
+/// Ours against Envoy and the bare proxy, one line for each workload: what a README has room for.
+#[must_use]
+pub fn summary(rows: &[Row]) -> String {
+    let mut out = String::from(
+        "### Summary\n\n| workload | req/CPU-s | : envoy | : bare | p99 ms | envoy's | RSS MiB | envoy's |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    let p99 = |row: &Row| {
+        median(Spread::of(row.cells.iter().filter_map(|cell| cell.open.as_ref()).map(|open| open.p99)), 2)
+    };
+    let rss = |row: &Row| mebibytes(row, |cell| cell.rss);
+    let cost = |cell: &Cell| cell.per_cpu_second;
+    for ours in rows.iter().filter(|row| row.peer == Peer::Fhirward.name() && !row.cells.is_empty()) {
+        let of =
+            |peer: Peer| rows.iter().find(|row| row.workload == ours.workload && row.peer == peer.name());
+        let envoy = of(Peer::Envoy);
+        let ratio = |base: Option<&Row>| {
+            spread(base.and_then(|base| Spread::of_ratios(&ours.series(cost), &base.series(cost))))
+        };
+        let theirs = |figure: &dyn Fn(&Row) -> String| envoy.map_or_else(|| "–".to_owned(), figure);
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {} | {} | {} | {} | {} |",
+            ours.workload,
+            median(ours.spread(cost), 0),
+            ratio(envoy),
+            ratio(of(Peer::Bare)),
+            p99(ours),
+            theirs(&p99),
+            rss(ours),
+            theirs(&rss),
+        );
+    }
+    out
+}
+
 /// Median, least and greatest.
 #[must_use]
 pub fn spread(spread: Option<Spread>) -> String {

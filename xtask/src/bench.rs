@@ -26,7 +26,9 @@ pub fn bench(arguments: &[String]) -> Result<(), Failure> {
         run.arg("--haproxy").arg(provision::ready(Part::Haproxy)?.join("bin/haproxy"));
         run.arg("--fhir-gateway").arg(provision::ready(Part::FhirGateway)?);
     }
-    let is_part = |word: &String| ["--only", "--peers", "--quick", "--results"].iter().any(|name| word.starts_with(name));
+    let is_part = |word: &String| {
+        ["--only", "--peers", "--quick", "--results"].iter().any(|name| word.starts_with(name))
+    };
     if !arguments.iter().any(is_part) {
         run.args(["--results", RESULTS]);
     }

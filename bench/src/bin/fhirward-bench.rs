@@ -105,6 +105,7 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         say(&report::table(workload, &found))?;
         rows.extend(found);
     }
+    say(&report::summary(&rows))?;
     let goals = reach::goals(&rows);
     say(&reach::lines(&goals))?;
     say(&format!(
