@@ -5,11 +5,6 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use fhirward::commands::Command;
 
-/// A request costs some dozens of small allocations, hyper's among them; this allocator serves them in
-/// less time than the C library's, and gives memory back as well.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Sidecar-less authorization for FHIR servers: the manifests you have, one proxy per node.
 #[derive(clap::Parser)]
 #[command(name = "fhirward", version, about, max_term_width = 100)]

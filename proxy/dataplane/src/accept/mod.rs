@@ -4,6 +4,7 @@ mod listener;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use http::HeaderValue;
 use mesh::routing::GatewayKey;
 use policy::{SpiffeId, WorkloadName};
 
@@ -29,6 +30,8 @@ pub struct Connection {
     pub(crate) entry: Entry,
     /// `identity` in words, made once.
     pub(crate) principal: Option<Arc<str>>,
+    /// The peer's address as `x-forwarded-for` has it, made once.
+    pub(crate) peer_text: HeaderValue,
 }
 
 /// What a listener stands for.
@@ -70,6 +73,9 @@ impl Connection {
     pub fn new(facts: ConnectionFacts) -> Self {
         let ConnectionFacts { peer, local, identity, mutual_tls, tls, sni, entry } = facts;
         let principal = identity.as_ref().map(|identity| identity.to_string().into());
-        Self { peer, local, identity, mutual_tls, tls, sni, entry, principal }
+        // Digits, dots, colons: no address is without a header value.
+        let peer_text = HeaderValue::from_str(&peer.ip().to_canonical().to_string())
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self { peer, local, identity, mutual_tls, tls, sni, entry, principal, peer_text }
     }
 }

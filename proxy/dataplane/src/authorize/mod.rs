@@ -128,7 +128,7 @@ pub(crate) struct Terms {
 /// What passed its gateway's own policies. One maker: [`pass_gateway`].
 #[derive(Debug)]
 pub(crate) struct Passed {
-    request: Request,
+    request: Box<Request>,
 }
 
 impl Passed {
@@ -145,7 +145,7 @@ impl Passed {
     }
 
     /// Gives the request back for its next room; it must be identified and judged anew.
-    pub(crate) fn into_request(self) -> Request {
+    pub(crate) fn into_request(self) -> Box<Request> {
         self.request
     }
 }
@@ -153,7 +153,7 @@ impl Passed {
 /// A verdict that lets pass, not yet with its story. One maker: this room.
 #[derive(Debug)]
 pub(crate) struct Cleared {
-    request: Request,
+    request: Box<Request>,
     upstream: SocketAddr,
     workload: Option<Arc<Workload>>,
     terms: Terms,

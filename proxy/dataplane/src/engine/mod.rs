@@ -183,7 +183,7 @@ impl Engine {
     }
 
     /// The head, canonical by the rules of the place where it arrived.
-    fn read(&self, admitted: &Admitted<'_>, head: Parts, walk: &mut Walk) -> Result<Request, Refusal> {
+    fn read(&self, admitted: &Admitted<'_>, head: Parts, walk: &mut Walk) -> Result<Box<Request>, Refusal> {
         let (edge, rules) = match admitted.place() {
             Place::Gateway { .. } => {
                 let trusted_proxies = self.settings.trusted_proxies;
@@ -218,7 +218,7 @@ impl Engine {
     pub(crate) async fn at_workload(
         &self,
         (workload, port): (&Arc<Workload>, u16),
-        request: Request,
+        request: Box<Request>,
         caller: Caller<'_>,
         terms: Terms,
         walk: &mut Walk,
@@ -236,19 +236,20 @@ impl Engine {
     /// Verifies the tokens by a workload's rules (a gateway's, or the destination's).
     pub(crate) async fn identify(
         &self,
-        request: Request,
+        request: Box<Request>,
         workload: &Workload,
         tls: bool,
         walk: &mut Walk,
     ) -> Result<Identified, Refusal> {
         let rules = workload.policy.jwt_rules();
-        identify(request, rules, &self.authenticator, &mut walk.trace).await.map_err(|refused| {
-            let (rejection, request) = *refused;
-            let scheme = if tls { "https" } else { "http" };
-            let realm = reply::realm(scheme, request.authority(), request.original_target().as_str());
-            walk.reply.realm = Some(realm);
-            Refusal::Credentials(rejection)
-        })
+        identify(request, rules, &self.authenticator, &mut walk.trace).await.map_err(
+            |(rejection, request)| {
+                let scheme = if tls { "https" } else { "http" };
+                let realm = reply::realm(scheme, request.authority(), request.original_target().as_str());
+                walk.reply.realm = Some(realm);
+                Refusal::Credentials(rejection)
+            },
+        )
     }
 }
 

@@ -24,7 +24,7 @@ mod tests;
 use crate::{
     Limits, Refusal,
     limits::Exceeded,
-    serve::{Link, Messages, poll_deadline},
+    serve::{Link, Messages, head::is_token, poll_deadline},
 };
 
 /// Why a request body ended early.
@@ -209,7 +209,8 @@ impl Body for ClientBody {
 }
 
 /// Trailers that would say where a message ends, where it goes or who sent it (RFC 9110 §6.5.1):
-/// nobody judged them, so nobody upstream may merge them into the head.
+/// nobody judged them, so nobody upstream may merge them into the head. And those whose names HTTP/1
+/// cannot write.
 pub(crate) fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
     const FORBIDDEN: [HeaderName; 14] = [
         header::HOST,
@@ -235,8 +236,9 @@ pub(crate) fn remove_forbidden_trailers(trailers: &mut HeaderMap) {
     let told: Vec<HeaderName> = trailers
         .keys()
         .filter(|name| {
+            let token = is_token(name);
             let name = name.as_str();
-            OTHERS.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+            !token || OTHERS.contains(&name) || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
         })
         .cloned()
         .collect();

@@ -11,14 +11,14 @@ use crate::{engine::Trace, serve::head::Request};
 /// A request whose credentials hold, or that has none. Made here only.
 #[derive(Debug)]
 pub struct Identified {
-    request: Request,
+    request: Box<Request>,
     identity: Option<Arc<RequestIdentity>>,
     issuer: Option<Arc<str>>,
 }
 
 impl Identified {
     /// Where no rules select the place: no identity, whatever tokens there are.
-    pub(crate) fn without_rules(request: Request) -> Self {
+    pub(crate) fn without_rules(request: Box<Request>) -> Self {
         Self { request, identity: None, issuer: None }
     }
 
@@ -35,7 +35,7 @@ impl Identified {
         self.issuer.as_ref()
     }
 
-    pub(crate) fn into_request(self) -> Request {
+    pub(crate) fn into_request(self) -> Box<Request> {
         self.request
     }
 }
@@ -45,11 +45,11 @@ impl Identified {
 /// # Errors
 /// The rejection, and the request for the words of the answer.
 pub(crate) async fn identify(
-    mut request: Request,
+    mut request: Box<Request>,
     rules: &[Arc<JwtRule>],
     authenticator: &Authenticator,
     trace: &mut Trace,
-) -> Result<Identified, Box<(Rejection, Request)>> {
+) -> Result<Identified, (Rejection, Box<Request>)> {
     if rules.is_empty() {
         return Ok(Identified::without_rules(request));
     }
@@ -67,7 +67,7 @@ pub(crate) async fn identify(
         result
     };
     match result {
-        Err(rejection) => Err(Box::new((rejection, request))),
+        Err(rejection) => Err((rejection, request)),
         Ok(Authenticated { identity, issuer, edits, .. }) => {
             request.apply(edits);
             Ok(Identified { request, identity, issuer })

@@ -40,6 +40,7 @@ fn of_head(error: HeadError) -> StatusCode {
         | HeadError::ContentLength
         | HeadError::LengthAndEncoding
         | HeadError::ConnectionSpecific
+        | HeadError::HeaderName
         | HeadError::Nominated
         | HeadError::Cookie => StatusCode::BAD_REQUEST,
     }

@@ -32,7 +32,7 @@ impl Engine {
     pub(crate) async fn at_gateway(
         &self,
         admitted: &Admitted<'_>,
-        request: Request,
+        request: Box<Request>,
         walk: &mut Walk,
     ) -> Result<Cleared, Refusal> {
         let Place::Gateway { key, workload } = admitted.place() else {
@@ -53,7 +53,7 @@ impl Engine {
         connection: &Connection,
         key: &GatewayKey,
         gateway: Option<&Arc<Workload>>,
-        request: Request,
+        request: Box<Request>,
         walk: &mut Walk,
     ) -> Result<Passed, Refusal> {
         let caller = caller(connection, &request).with_identity(connection.identity.as_ref());

@@ -39,6 +39,9 @@ pub enum HeadError {
     /// Connection-specific headers in HTTP/2.
     #[error("connection-specific headers are not allowed in HTTP/2")]
     ConnectionSpecific,
+    /// A header whose name is no token.
+    #[error("a header name is not valid")]
+    HeaderName,
     /// `Connection` names a header that frames or routes the message.
     #[error("the Connection header names an end-to-end header")]
     Nominated,
@@ -67,6 +70,7 @@ impl HeadError {
             Self::LengthAndEncoding => "length_and_encoding",
             Self::TransferEncoding => "transfer_encoding",
             Self::ConnectionSpecific => "connection_specific",
+            Self::HeaderName => "header_name",
             Self::Nominated => "connection_nominated",
             Self::Cookie => "cookie",
             Self::Expectation => "expectation",

@@ -36,7 +36,7 @@ pub(super) fn apply(headers: &mut HeaderMap, connection: &Connection, edge: Edge
         Edge::Gateway { trusted_proxies } => {
             remove_internal(headers);
             let client = nth_from_last(headers, trusted_proxies).unwrap_or(peer);
-            append_peer(headers, peer);
+            append_peer(headers, &connection.peer_text);
             if trusted_proxies == 0 || !headers.contains_key(&FORWARDED_PROTO) {
                 headers.insert(&FORWARDED_PROTO, HeaderValue::from_static(scheme));
             }
@@ -85,15 +85,18 @@ fn nth_from_last(headers: &HeaderMap, n: u32) -> Option<IpAddr> {
     None
 }
 
-fn append_peer(headers: &mut HeaderMap, peer: IpAddr) {
-    let peer = peer.to_string();
+fn append_peer(headers: &mut HeaderMap, peer: &HeaderValue) {
+    if !headers.contains_key(&FORWARDED_FOR) {
+        headers.insert(&FORWARDED_FOR, peer.clone());
+        return;
+    }
     let mut whole: Vec<u8> = Vec::with_capacity(64);
     for value in headers.get_all(&FORWARDED_FOR) {
         whole.extend_from_slice(value.as_bytes());
         whole.push(b',');
     }
     whole.extend_from_slice(peer.as_bytes());
-    // Bytes of header values and digits make a header value.
+    // Bytes of header values make a header value.
     if let Ok(value) = HeaderValue::from_bytes(&whole) {
         headers.insert(&FORWARDED_FOR, value);
     }

@@ -30,6 +30,7 @@ pub(super) fn remove(
     version: Version,
 ) -> Result<Option<String>, HeadError> {
     if version == Version::HTTP_2 {
+        check_names(headers)?;
         return check_http2(headers).map(|()| None);
     }
     let trailers = headers.get_all(header::TE).iter().any(takes_trailers);
@@ -83,6 +84,20 @@ fn takes_trailers(value: &HeaderValue) -> bool {
         .is_ok_and(|text| text.split(',').any(|token| token.trim().eq_ignore_ascii_case("trailers")))
 }
 
+/// The codec takes `"` in the name of an HTTP/2 header; no other byte that is not a token's (RFC 9110 §5.1).
+/// In HTTP/1 upstream such a line would be malformed.
+fn check_names(headers: &HeaderMap) -> Result<(), HeadError> {
+    if headers.keys().any(|name| !is_token(name)) {
+        return Err(HeadError::HeaderName);
+    }
+    Ok(())
+}
+
+/// Whether a name can be written as HTTP/1 has it.
+pub(crate) fn is_token(name: &HeaderName) -> bool {
+    memchr::memchr(b'"', name.as_str().as_bytes()).is_none()
+}
+
 /// HTTP/2 has no connection-specific headers; `te` may say `trailers`. (RFC 9113 §8.2.2.)
 fn check_http2(headers: &HeaderMap) -> Result<(), HeadError> {
     let specific = [header::CONNECTION, header::TRANSFER_ENCODING, header::UPGRADE];
@@ -95,4 +110,29 @@ fn check_http2(headers: &HeaderMap) -> Result<(), HeadError> {
         return Err(HeadError::ConnectionSpecific);
     }
     Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_name_that_is_no_token_is_refused() {
+        let name = HeaderName::from_lowercase(b"content-le\"gth").unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_static("2"));
+        let refused = remove(&mut headers, &Method::PUT, Version::HTTP_2);
+        assert_eq!(refused, Err(HeadError::HeaderName));
+    }
+
+    #[test]
+    fn the_quote_is_all_that_a_name_may_have_beside_tokens() {
+        for byte in 0..=u8::MAX {
+            let token =
+                byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            let name = HeaderName::from_lowercase(&[byte]);
+            assert_eq!(name.is_ok_and(|name| is_token(&name)), token, "{byte:#x}");
+        }
+    }
 }

@@ -60,7 +60,7 @@ fn get(target: &'static str, headers: &[(&'static str, &'static str)]) -> Case {
     }
 }
 
-fn read(case: Case) -> Result<Request, Refusal> {
+fn read(case: Case) -> Result<Box<Request>, Refusal> {
     let mut headers = HeaderMap::new();
     for (name, value) in case.headers {
         headers.append(HeaderName::from_static(name), HeaderValue::from_bytes(value.as_bytes()).unwrap());
