@@ -189,3 +189,27 @@ fn details_are_envoys() {
     assert_eq!(refused(&TargetError::MatrixParameter.into()), Some("target_matrix_parameter"));
     assert_eq!(refused(&denied(None)), None);
 }
+
+/// Envoy joins what is repeated: `application/grpc, text/plain` is no gRPC, and its denial is plain.
+#[test]
+fn one_content_type_alone_makes_a_request_grpc() {
+    let of = |types: &[&'static str]| {
+        let mut headers = HeaderMap::new();
+        for one in types {
+            headers.append(header::CONTENT_TYPE, HeaderValue::from_static(one));
+        }
+        Grpc::of(&headers)
+    };
+    for grpc in [&["application/grpc"][..], &["application/grpc+proto"]] {
+        assert_eq!(of(grpc), Grpc::Yes);
+    }
+    let none: [&[&str]; 4] = [
+        &[],
+        &["application/grpc-web"],
+        &["application/grpc", "text/plain"],
+        &["application/grpc", "application/grpc"],
+    ];
+    for plain in none {
+        assert_eq!(of(plain), Grpc::No, "{plain:?}");
+    }
+}

@@ -471,3 +471,21 @@ fn header_edits_change_the_host_everywhere_or_nowhere() {
     let request = ask().reroute(onward(None, &bad), STRICT, peer).unwrap();
     assert_eq!(header(&request, "host"), Some("a"));
 }
+
+/// The comparison with Envoy found HTTP/1.0 apart: only HTTP/1.1 was held to ASCII.
+#[test]
+fn bytes_beyond_ascii_in_a_target_are_refused_in_every_http_1() {
+    for (version, refused) in [(Version::HTTP_10, true), (Version::HTTP_11, true), (Version::HTTP_2, false)] {
+        let answer = read(Case { version, ..get("/Pati\u{e9}nt", &[("host", "a")]) });
+        let not_normalisable = matches!(answer, Err(Refusal::Target(TargetError::NotNormalisable)));
+        assert_eq!(not_normalisable, refused, "{version:?}: {answer:?}");
+    }
+}
+
+/// FHIR has no QUERY yet, HTTP does, and so does Envoy's codec: policies judge it.
+#[test]
+fn query_is_a_method_over_http_1() {
+    assert_eq!(head_error(Case { method: "QUERY", ..get("/Patient", &[("host", "a")]) }), None);
+    let unknown = Case { method: "QUERRY", ..get("/Patient", &[("host", "a")]) };
+    assert_eq!(head_error(unknown), Some(HeadError::Method));
+}

@@ -122,3 +122,17 @@ async fn idle_upstream_connections_are_closed_in_time() {
     read_until(&mut client, "ok").await;
     assert_eq!(read_all(&mut upstream).await, "");
 }
+
+/// Some servers answer 411 to a POST that says nothing of a body (RFC 9110 §8.6); Envoy says it too.
+#[tokio::test]
+async fn a_method_that_could_have_a_body_says_that_it_has_none() {
+    for (method, says) in [("POST", true), ("PUT", true), ("PATCH", true), ("GET", false), ("DELETE", false)]
+    {
+        let upstream = Upstream::ok().await;
+        let house = House::start(upstream.address, Limits::default()).await;
+        let request = format!("{method} / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        assert_eq!(status(&house.say(request.as_bytes()).await), "200");
+        let seen = upstream.seen().to_ascii_lowercase();
+        assert_eq!(seen.contains("content-length: 0\r\n"), says, "{method}: {seen}");
+    }
+}
