@@ -136,8 +136,8 @@ fn corpora(target: &str) -> Result<(PathBuf, PathBuf), Failure> {
     Ok((found, kept))
 }
 
-/// The smallest of the inputs that between them reach everything the corpora reach, up to the bounds above,
-/// take the place of what was taken over before. Inputs that people named (`seed-*`, `found-*`) stay.
+/// Some of the inputs that between them reach everything the corpora reach, within the bounds above, take
+/// the place of what was taken over before. Inputs that people named (`seed-*`, `found-*`) stay.
 fn keep(target: &str) -> Result<(), Failure> {
     let (_, kept) = corpora(target)?;
     let merged = merge(target)?;
@@ -150,11 +150,11 @@ fn keep(target: &str) -> Result<(), Failure> {
     let mut inputs = inputs.collect::<Result<Vec<_>, _>>().doing("read the merged corpus")?;
     inputs.retain(|(input, _)| !there.contains(input));
     inputs.sort_by_key(|(input, _)| input.len());
+    // Every so many: short ones and long ones.
+    let all: usize = inputs.iter().map(|(input, _)| input.len()).sum();
+    let step = all.div_ceil(KEPT_BYTES).max(inputs.len().div_ceil(KEPT_INPUTS)).max(1);
     let (mut count, mut bytes) = (0, 0);
-    for (input, path) in inputs.iter().take(KEPT_INPUTS) {
-        if bytes + input.len() > KEPT_BYTES {
-            break;
-        }
+    for (input, path) in inputs.iter().step_by(step) {
         // libFuzzer names an input by its hash.
         let hash = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let name = format!("{TAKEN_OVER}{}", hash.get(..12).unwrap_or(&hash));
