@@ -22,6 +22,8 @@ pub struct Goal {
     pub measured: Option<Spread>,
     /// Whether the median is there.
     pub reached: Option<bool>,
+    /// Whether every round was: where only the median is, it is less than sure.
+    pub in_every_round: Option<bool>,
 }
 
 enum Wanted {
@@ -97,7 +99,8 @@ pub fn lines(goals: &[Goal]) -> String {
     let mut out = String::from("### Reach\n\n| figure | wanted | measured | |\n|---|---|---|---|\n");
     for goal in goals {
         let verdict = match goal.reached {
-            Some(true) => "reached",
+            Some(true) if goal.in_every_round == Some(true) => "reached",
+            Some(true) => "reached by the median, not in every round",
             Some(false) => "NOT REACHED",
             None => "not measured in this run",
         };
@@ -108,13 +111,18 @@ pub fn lines(goals: &[Goal]) -> String {
 }
 
 fn goal(says: &'static str, wanted: Wanted, measured: Option<Spread>) -> Goal {
-    let (text, reached) = match wanted {
-        Wanted::AtLeast(least) => {
-            (format!("at least {least:.1}"), measured.map(|found| found.median >= least))
-        }
-        Wanted::AtMost(most) => (format!("at most {most:.2}"), measured.map(|found| found.median <= most)),
+    let (text, verdict) = match wanted {
+        Wanted::AtLeast(least) => (
+            format!("at least {least:.1}"),
+            measured.map(|found| (found.median >= least, found.least >= least)),
+        ),
+        Wanted::AtMost(most) => (
+            format!("at most {most:.2}"),
+            measured.map(|found| (found.median <= most, found.greatest <= most)),
+        ),
     };
-    Goal { says, wanted: text, measured, reached }
+    let (reached, in_every_round) = verdict.unzip();
+    Goal { says, wanted: text, measured, reached, in_every_round }
 }
 
 /// A peer's row under a workload.
@@ -141,5 +149,24 @@ impl Of<'_> {
             &row.series(|cell| of(cell.beside.as_ref())),
             &row.series(|cell| of(cell.open.as_ref())),
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_reached_by_the_median_and_surely_by_every_round() {
+        let spread = |least, median, greatest| Some(Spread { least, median, greatest });
+        let verdict = |wanted, found| {
+            let goal = goal("x", wanted, found);
+            (goal.reached, goal.in_every_round)
+        };
+        assert_eq!(verdict(Wanted::AtLeast(3.0), spread(3.0, 3.5, 4.0)), (Some(true), Some(true)));
+        assert_eq!(verdict(Wanted::AtLeast(3.0), spread(2.9, 3.5, 4.0)), (Some(true), Some(false)));
+        assert_eq!(verdict(Wanted::AtMost(3.0), spread(1.0, 3.5, 4.0)), (Some(false), Some(false)));
+        assert_eq!(verdict(Wanted::AtMost(1.0), None), (None, None));
+        assert!(lines(&goals(&[])).lines().skip(4).all(|line| line.contains("not measured")));
     }
 }

@@ -118,7 +118,8 @@ pub fn summary(rows: &[Row]) -> String {
     };
     let rss = |row: &Row| mebibytes(row, |cell| cell.rss);
     let cost = |cell: &Cell| cell.per_cpu_second;
-    for ours in rows.iter().filter(|row| row.peer == Peer::Fhirward.name() && !row.cells.is_empty()) {
+    let has_cost = |row: &&Row| row.cells.iter().any(|cell| cell.per_cpu_second > 0.0);
+    for ours in rows.iter().filter(|row| row.peer == Peer::Fhirward.name()).filter(has_cost) {
         let of =
             |peer: Peer| rows.iter().find(|row| row.workload == ours.workload && row.peer == peer.name());
         let envoy = of(Peer::Envoy);
