@@ -21,6 +21,9 @@ pub struct Limits {
     pub requests: usize,
     /// Requests under way at once for one workload. More: 503.
     pub requests_per_workload: usize,
+    /// Tokens of one workload's callers whose signature fails: so many are answered each second at once, the
+    /// answers to more wait for their turn (a second at most), so that a flood cannot buy the time of others.
+    pub bad_signatures_per_second: u32,
     /// Head must be complete within this. Later: 408.
     pub head_timeout_ms: u64,
     /// The body may pause no longer than this. Longer: 408.
@@ -58,6 +61,7 @@ impl Default for Limits {
             connections: 10_000,
             requests: 10_000,
             requests_per_workload: 5_000,
+            bad_signatures_per_second: 200,
             head_timeout_ms: 10_000,
             body_idle_timeout_ms: 60_000,
             idle_timeout_ms: 300_000,

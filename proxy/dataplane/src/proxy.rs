@@ -12,7 +12,7 @@ use crate::{
     forward::Forwarder,
     record::{self, Recorder},
     secure,
-    serve::{Decide, Gauges, House, serve},
+    serve::{Decide, Gauges, House, Pace, serve},
 };
 
 /// After the cut: how long tasks may take to notice.
@@ -45,6 +45,7 @@ impl<D: Decide> Proxy<D> {
             recorder,
             forwarder: Forwarder::new(Arc::clone(&limits)),
             gauges: Gauges::new(&limits),
+            pace: Pace::new(&limits),
             limits,
             drain: Arc::default(),
             tasks: TaskTracker::new(),

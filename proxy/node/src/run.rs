@@ -182,15 +182,19 @@ fn tell_problems(mut status: watch::Receiver<files::SourceStatus>, stop: Cancell
     tokio::spawn(async move {
         let mut told = Vec::new();
         loop {
-            let now = status.borrow_and_update().clone();
-            if now.problems != told {
-                for problem in &now.problems {
+            // Warnings may be ten thousand: what is not told is not copied on a worker's time.
+            let (problems, version) = {
+                let now = status.borrow_and_update();
+                (now.problems.clone(), now.version)
+            };
+            if problems != told {
+                for problem in &problems {
                     tracing::error!("{}; the last good policy holds", problems::line(problem));
                 }
-                if now.problems.is_empty() {
-                    tracing::info!(snapshot = now.version, "the manifests are good again");
+                if problems.is_empty() {
+                    tracing::info!(snapshot = version, "the manifests are good again");
                 }
-                told = now.problems;
+                told = problems;
             }
             tokio::select! {
                 changed = status.changed() => if changed.is_err() { return },

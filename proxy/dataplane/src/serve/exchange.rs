@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, Version, header, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
+use identity::RejectionReason;
 use observe::record::Protocol;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     Decide, House,
@@ -73,7 +74,7 @@ async fn answer<D: Decide>(
     parts.extensions.clear();
     let permitted = match house.engine.decide(&line.connection, parts).await {
         Ok(permitted) => permitted,
-        Err(refused) => return answer_refused(story, *refused, form).await,
+        Err(refused) => return answer_refused(&house, story, *refused, form).await,
     };
     forward(&house, &line, story, permitted, incoming, form).await
 }
@@ -109,7 +110,8 @@ fn refuse_early(
 }
 
 /// The answer to a refusal of the decision, which has told it to the record already.
-async fn answer_refused(
+async fn answer_refused<D>(
+    house: &House<D>,
     mut story: Story,
     refused: Refused,
     form: Form,
@@ -125,9 +127,26 @@ async fn answer_refused(
     {
         tokio::time::sleep(delay).await;
     }
+    if let Refusal::Credentials(rejection) = &refusal
+        && rejection.reason == RejectionReason::VerificationFails
+    {
+        let wait = house.pace.wait(&place(&mut story), Instant::now());
+        if !wait.is_zero() {
+            story.release();
+            tokio::time::sleep(wait).await;
+        }
+    }
     let response = reply::render(&refusal, &reply);
     record::answered(story.record(), &response);
     Ok(ours(response, story, form))
+}
+
+/// The workload whose rules refused; a gateway's own, where the request came no further.
+fn place(story: &mut Story) -> String {
+    match &story.record().destination.workload {
+        Some(workload) => format!("{}/{}", workload.namespace, workload.workload),
+        None => String::new(),
+    }
 }
 
 /// The answer to what went wrong after or before a decision.

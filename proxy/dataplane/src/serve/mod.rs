@@ -24,6 +24,7 @@ mod http2;
 mod line;
 mod link;
 mod messages;
+mod pace;
 mod paced;
 mod story;
 mod stream;
@@ -47,6 +48,7 @@ use crate::{
 };
 
 pub(crate) use gauge::Gauges;
+pub(crate) use pace::Pace;
 pub(crate) use guard::poll_deadline;
 pub(crate) use link::{Drain, Link};
 pub(crate) use messages::Messages;
@@ -92,6 +94,7 @@ pub(crate) struct House<D> {
     pub(crate) limits: Arc<Limits>,
     pub(crate) forwarder: Forwarder,
     pub(crate) gauges: Gauges,
+    pub(crate) pace: Pace,
     pub(crate) drain: Arc<Drain>,
     /// Connections, streams and tunnels: what draining waits for.
     pub(crate) tasks: TaskTracker,
