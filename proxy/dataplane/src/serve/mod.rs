@@ -48,10 +48,10 @@ use crate::{
 };
 
 pub(crate) use gauge::Gauges;
-pub(crate) use pace::Pace;
 pub(crate) use guard::poll_deadline;
 pub(crate) use link::{Drain, Link};
 pub(crate) use messages::Messages;
+pub(crate) use pace::Pace;
 pub(crate) use stream::Client;
 
 use line::Line;
