@@ -22,7 +22,8 @@ pub struct Limits {
     /// Requests under way at once for one workload. More: 503.
     pub requests_per_workload: usize,
     /// Tokens of one workload's callers whose signature fails: so many are answered each second at once, the
-    /// answers to more wait for their turn (a second at most), so that a flood cannot buy the time of others.
+    /// answers to more wait for their turn (a second at most, 1,024 answers in all), so that a flood buys less of
+    /// the time of others. 0: none wait.
     pub bad_signatures_per_second: u32,
     /// Head must be complete within this. Later: 408.
     pub head_timeout_ms: u64,

@@ -5,8 +5,7 @@
 //! told: two texts share a tag with a chance of some 2^-121 for a token of 2 KiB, whoever chose them, so
 //! that no stored token has to be compared and no credential is kept. The nonce is always the same, which
 //! is sound here alone: it is an attacker's sight of tags that such a nonce endangers, and no tag leaves
-//! this module. (SHA-256 did the same work in five times the time, a microsecond for a Keycloak token.)
-//! An entry counts for its rule alone, until `exp`, and only while the key that verified it is among the
+//! this module. An entry counts for its rule alone, until `exp`, and only while the key that verified it is among the
 //! issuer's.
 
 use std::{

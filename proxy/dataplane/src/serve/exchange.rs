@@ -131,8 +131,9 @@ async fn answer_refused<D>(
         && rejection.reason == RejectionReason::VerificationFails
     {
         let wait = house.pace.wait(&place(&mut story), Instant::now());
-        if !wait.is_zero() {
+        if let Some(place) = house.gauges.waiting().filter(|_| !wait.is_zero()) {
             story.release();
+            story.hold(place);
             tokio::time::sleep(wait).await;
         }
     }

@@ -13,11 +13,16 @@ use policy::WorkloadName;
 
 use crate::{Limits, limits::Exceeded};
 
+/// Most answers that wait at once, whole proxy.
+const WAITING: usize = 1024;
+
 /// Counts of the whole proxy and of each workload.
 #[derive(Debug)]
 pub(crate) struct Gauges {
     connections: Gauge,
     requests: Gauge,
+    /// Answers that wait for their turn ([`super::Pace`]).
+    waiting: Gauge,
     per_workload: usize,
     workloads: ArcSwap<HashMap<WorkloadName, Gauge, ahash::RandomState>>,
 }
@@ -52,6 +57,7 @@ impl Gauges {
         Self {
             connections: Gauge::new(),
             requests: Gauge::new(),
+            waiting: Gauge::new(),
             per_workload: limits.requests_per_workload,
             workloads: ArcSwap::default(),
         }
@@ -70,6 +76,12 @@ impl Gauges {
     /// A request of the whole proxy.
     pub(crate) fn request(&self, limits: &Limits) -> Result<Permit, Exceeded> {
         self.requests.enter(limits.requests).ok_or(Exceeded::Requests)
+    }
+
+    /// An answer that waits for its turn. It no longer counts as a request, or those who flood would take the
+    /// places of others; `None`: too many wait already, and this one goes out at once.
+    pub(crate) fn waiting(&self) -> Option<Permit> {
+        self.waiting.enter(WAITING)
     }
 
     /// A request of one workload.
@@ -92,5 +104,19 @@ impl Gauges {
             workloads
         });
         self.workloads.load().get(name).cloned().unwrap_or(fresh)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_answers_wait_and_no_more() {
+        let gauges = Gauges::new(&Limits::default());
+        let mut waiting: Vec<_> = (0..WAITING).map_while(|_| gauges.waiting()).collect();
+        assert_eq!((waiting.len(), gauges.waiting().is_none()), (WAITING, true));
+        waiting.pop();
+        assert!(gauges.waiting().is_some());
     }
 }

@@ -48,8 +48,9 @@ impl Pace {
         }
         let next = due.entry(place.to_owned()).or_insert(now);
         // Nobody waits longer than that, so nobody has to be counted further ahead.
-        *next = (*next).max(now).min(now + LONGEST + BURST) + interval;
-        next.saturating_duration_since(now + BURST).min(LONGEST)
+        let turn = (*next).max(now).min(now + LONGEST + BURST);
+        *next = turn + interval;
+        turn.saturating_duration_since(now + BURST).min(LONGEST)
     }
 }
 
@@ -65,10 +66,21 @@ mod tests {
     fn a_few_are_answered_at_once_and_a_flood_waits() {
         let (pace, now) = (pace(100), Instant::now());
         let waits: Vec<Duration> = (0..200).map(|_| pace.wait("a/b", now)).collect();
-        assert!(waits[..10].iter().all(Duration::is_zero), "a tenth of a second's share: {:?}", &waits[..11]);
-        assert_eq!(waits[10], Duration::from_millis(10));
-        assert_eq!(waits[59], Duration::from_millis(500));
+        assert!(
+            waits[..=10].iter().all(Duration::is_zero),
+            "a tenth of a second's share: {:?}",
+            &waits[..12]
+        );
+        assert_eq!(waits[11], Duration::from_millis(10));
+        assert_eq!(waits[60], Duration::from_millis(500));
         assert_eq!(waits[199], LONGEST, "and never longer");
+    }
+
+    #[test]
+    fn the_first_never_waits_however_low_the_pace() {
+        let (pace, now) = (pace(1), Instant::now());
+        assert!(pace.wait("a/b", now).is_zero());
+        assert_eq!(pace.wait("a/b", now), Duration::from_millis(900));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Story {
         }
     }
 
-    /// Gives the places back before the end: what follows is a wait that costs nothing.
+    /// Gives the places back before the end.
     pub(crate) fn release(&mut self) {
         self.permits = [None, None];
     }

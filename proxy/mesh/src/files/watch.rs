@@ -40,8 +40,8 @@ pub(super) struct Writer {
     status: channel::Sender<SourceStatus>,
     /// What was loaded last, good or not.
     seen: Option<(Glance, [u8; 32])>,
-    /// Snapshots that were replaced, until no request uses them: taking 10,000 policies apart takes a tenth
-    /// of a second, which no request is to pay by having been the last to use one.
+    /// Snapshots that were replaced, until no request uses them: the last user of one takes it apart, which
+    /// for 10,000 policies is no work for a request.
     retired: Vec<Arc<Snapshot>>,
 }
 

@@ -15,9 +15,12 @@ use std::{
 
 use crate::{AccessLogSettings, Record};
 
-/// How long the writer rests between two rounds: a line is seen at most so much later. At the default
-/// queue of 8,192 lines it overflows only above 800,000 requests a second.
+/// Longest rest of the writer between two rounds: a line is seen at most so much later.
 const ROUND: Duration = Duration::from_millis(10);
+
+/// The rest for each line that the queue holds: a small queue is not to overflow while the writer rests,
+/// at any rate below a million lines a second.
+const REST_PER_LINE: Duration = Duration::from_micros(1);
 
 /// A round that wrote this share of the queue (one in so many) is followed by the next at once.
 const BUSY_SHARE: usize = 4;
@@ -89,12 +92,13 @@ impl Drop for AccessLog {
 
 /// Writes until the queue is closed; flushes whenever it runs empty, so that a line is seen soon.
 ///
-/// Between two rounds it sleeps for [`ROUND`]: a writer that waited for every single record would be woken
+/// Between two rounds it rests: a writer that waited for every single record would be woken
 /// by every single request, and under load that wake-up (two switches of context) costs the request's own
 /// core more than all the deciding does.
 fn write_all(records: &Receiver<Box<Record>>, sink: Box<dyn Write + Send>, format: &AccessLogSettings) {
     let mut sink = BufWriter::with_capacity(BUFFER, sink);
     let round = (format.queue / BUSY_SHARE).max(1);
+    let rest = ROUND.min(REST_PER_LINE.saturating_mul(u32::try_from(format.queue).unwrap_or(u32::MAX)));
     while let Ok(first) = records.recv() {
         let mut failed = line::write(&mut sink, &first, format).is_err();
         let mut written = 1_usize;
@@ -108,7 +112,7 @@ fn write_all(records: &Receiver<Box<Record>>, sink: Box<dyn Write + Send>, forma
         }
         // A queue that filled by a good part while we wrote would overflow while we slept.
         if written < round {
-            std::thread::sleep(ROUND);
+            std::thread::sleep(rest);
         }
     }
 }

@@ -62,8 +62,8 @@ pub(crate) struct RequestParts {
 }
 
 impl Request {
-    /// Checks a head and brings it into its canonical form. Boxed: each room hands it on, and some 350 bytes
-    /// copied at every door were a tenth of the proxy's own time for a request.
+    /// Checks a head and brings it into its canonical form. Boxed: each room hands it on, and
+    /// copying some 350 bytes at every door showed in the profile of a request.
     ///
     /// # Errors
     /// [`Refusal::Head`], [`Refusal::Target`], [`Refusal::Limit`].

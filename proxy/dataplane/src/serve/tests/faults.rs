@@ -142,3 +142,20 @@ async fn a_loop_to_the_proxy_itself_is_refused() {
     assert_eq!(status(&house.say(LAST_GET).await), "500");
     house.stories(1).await;
 }
+
+/// The answer to a flood waits, and what waits takes no other request's place.
+#[tokio::test]
+async fn answers_to_bad_signatures_keep_their_pace_and_no_place() {
+    let upstream = Upstream::ok().await;
+    let limits = Limits { requests: 1, bad_signatures_per_second: 1, ..Limits::default() };
+    let house = House::start(upstream.address, limits).await;
+    let forged = b"GET /forged HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let began = std::time::Instant::now();
+    let _ = house.say(forged).await;
+    let (second, other) = tokio::join!(house.say(forged), async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        house.say(LAST_GET).await
+    });
+    assert_eq!((status(&second), status(&other)), ("401", "200"));
+    assert!(began.elapsed() >= Duration::from_millis(900), "one a second: {:?}", began.elapsed());
+}

@@ -46,7 +46,7 @@ use crate::{
     secure::TlsFiles,
 };
 
-/// Permits everything but `/denied` and `/dropped`, in the form the engine would give it.
+/// Permits everything but `/denied`, `/dropped` and `/forged` (as if its token's signature failed), in the form the engine would give it.
 struct Stand {
     upstream: SocketAddr,
     limits: Arc<Limits>,
@@ -81,6 +81,10 @@ impl Decide for Stand {
         };
         record::head(&mut story, &request);
         match request.target().path() {
+            "/forged" => {
+                let reason = identity::RejectionReason::VerificationFails;
+                return refuse(Refusal::Credentials(identity::Rejection { reason, origin: None }), story);
+            }
             "/dropped" => return refuse(Refusal::Dropped(AdmitError::StrictPlaintext), story),
             "/denied" => {
                 let answer = RouteAnswer {
