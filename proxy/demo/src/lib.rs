@@ -7,6 +7,7 @@
 //! | [`fhir_store`] | a HAPI FHIR server | HTTP/1.1 and h2c: FHIR R4 and R5 |
 //! | [`clients`] | Alice, Bob and the rest | gets tokens, runs the tutorial's table |
 //! | [`scene`] | all of it, with the real proxy in the middle | `cargo xtask demo` |
+//! | [`pods`] | the pods of a node, as network namespaces | – |
 //!
 //! Both servers refuse to listen anywhere but on loopback: their passwords are public and their
 //! key rotation asks for no password at all.
@@ -14,6 +15,7 @@
 pub mod clients;
 pub mod fhir_store;
 pub mod idp;
+pub mod pods;
 pub mod scene;
 
 mod faults;
