@@ -14,20 +14,25 @@ use policy::{Place, Problem, Severity, WorkloadName};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+mod capture;
 mod reference;
 #[cfg(test)]
 mod tests;
 
+pub use capture::{
+    CaptureSettings, DnsSettings, HostSettings, PodSettings, ProbeSettings, StockSettings, User,
+};
 pub use reference::reference;
 
 /// Largest settings file read, in bytes.
 const MAX_SETTINGS_BYTES: u64 = 1024 * 1024;
 
-/// The settings file of `fhirward run`. Relative paths are taken from the file's own folder.
+/// The settings file of `fhirward run`, `agent` and `node`. Relative paths are taken from the file's own folder.
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
-    /// Where traffic comes in.
+    /// Where traffic comes in, beside what is captured; at least one where nothing is.
+    #[serde(default)]
     pub listeners: Vec<ListenerSettings>,
     /// Manifests and what they do not say.
     #[serde(default)]
@@ -44,6 +49,9 @@ pub struct Settings {
     /// Metrics, health and state for operators.
     #[serde(default)]
     pub admin: AdminSettings,
+    /// Capture of pods by eBPF (`fhirward agent`, `fhirward node`); none where not given.
+    #[serde(default)]
+    pub capture: Option<CaptureSettings>,
 }
 
 /// One listener: for a workload (`to`) or for the ingress gateway (`gateway`).
@@ -143,7 +151,9 @@ impl Settings {
     }
 
     fn check(&self) -> Result<(), (String, String)> {
-        if self.listeners.is_empty() {
+        if let Some(capture) = &self.capture {
+            capture.check()?;
+        } else if self.listeners.is_empty() {
             return Err(("listeners".to_owned(), "at least one listener is needed".to_owned()));
         }
         for (index, listener) in self.listeners.iter().enumerate() {
@@ -187,7 +197,9 @@ impl Settings {
         let tls = listeners.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
         let manifests = self.mesh.manifests.iter_mut();
         let authorities = self.identity.providers.iter_mut().filter_map(|p| p.ca_file.as_mut());
+        let capture = self.capture.iter_mut().flat_map(CaptureSettings::paths);
         let other = [&mut self.identity.key_cache_dir, &mut self.observe.access_log.file];
+        let tls = tls.chain(capture);
         for path in tls.chain(manifests).chain(authorities).chain(other.into_iter().flatten()) {
             *path = folder.join(&*path);
         }
