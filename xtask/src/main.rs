@@ -22,7 +22,7 @@ struct Cli {
 enum Verb {
     /// The embedded demo: identity provider, FHIR store and the proxy between them.
     Demo {
-        /// Handed to the demo as they are, such as `--once`.
+        /// Handed to the demo as they are, such as `--once` or `--capture`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
@@ -79,14 +79,16 @@ fn main() -> ExitCode {
 }
 
 fn demo(args: &[String]) -> Result<(), Failure> {
-    let mut cargo = command::cargo();
-    cargo.args(["run", "--release", "-p", "demo", "--bin", "fhirward-demo", "--"]);
-    become_it(cargo.args(args))
+    // With `--capture` the demo starts the very `fhirward` that an operator would; it lies beside it.
+    let mut build = command::cargo();
+    build.args(["build", "--release", "-p", "fhirward", "-p", "demo", "--bins"]);
+    command::show(&mut build)?;
+    become_it(Command::new(command::root().join("target/release/fhirward-demo")).args(args))
 }
 
 /// Puts `command` in this process's place, so that signals and the exit code are its own.
 fn become_it(command: &mut Command) -> Result<(), Failure> {
     use std::os::unix::process::CommandExt;
     let error = command.exec();
-    Err(Failure(format!("cannot start cargo: {error}")))
+    Err(Failure(format!("the demo cannot be started: {error}")))
 }

@@ -9,8 +9,8 @@
 //! | [`scene`] | all of it, with the real proxy in the middle | `cargo xtask demo` |
 //! | [`pods`] | the pods of a node, as network namespaces | – |
 //!
-//! Both servers refuse to listen anywhere but on loopback: their passwords are public and their
-//! key rotation asks for no password at all.
+//! Both servers refuse to listen anywhere but on loopback or inside a pod of the demo: their passwords
+//! are public and their key rotation asks for no password at all.
 
 pub mod clients;
 pub mod fhir_store;
@@ -28,7 +28,7 @@ use std::net::SocketAddr;
 /// Why a part of the demo cannot start or cannot do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The address is not on loopback.
+    /// The address is not on loopback, and this is no network namespace of the demo.
     #[error("{addr} is not a loopback address: the demo's servers have public passwords")]
     NotLoopback {
         /// The address asked for.

@@ -9,6 +9,7 @@ mod tokens;
 mod tests;
 
 pub use report::write_report;
+pub(crate) use report::write_rows;
 pub use table::{Case, Credential, Expected, Outcome, Seen, run, tutorial_table};
 pub use tokens::{FromDemoError, Grant, IdpClient, Tokens};
 

@@ -13,41 +13,55 @@ const WIDEST: usize = 84;
 /// # Errors
 /// What the writer says.
 pub fn write_report(out: &mut impl Write, outcomes: &[Outcome]) -> io::Result<bool> {
+    let rows: Vec<_> = outcomes.iter().map(Outcome::row).collect();
+    write_rows(out, &rows)?;
+    let good = outcomes.iter().filter(|outcome| outcome.is_expected()).count();
+    writeln!(out, "{good} of {} as expected", outcomes.len())?;
+    Ok(good == outcomes.len() && good > 0)
+}
+
+/// Writes rows of `case | expected | actual | ok` with that header, aligned.
+///
+/// # Errors
+/// What the writer says.
+pub(crate) fn write_rows(out: &mut impl Write, rows: &[[String; 4]]) -> io::Result<()> {
     let header = ["case", "expected", "actual", "ok"].map(str::to_owned);
-    let mut rows = vec![header];
-    for outcome in outcomes {
-        let case = &outcome.case;
-        let expected = Seen { status: case.status, body: case.body.short() };
-        let ok = if outcome.is_expected() { "yes" } else { "NO" };
-        rows.push([case.name.to_owned(), shown(&expected), shown(&outcome.seen), ok.to_owned()]);
-    }
     let mut widths = [0; 4];
-    for row in &rows {
+    for row in rows.iter().chain([&header]) {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
         }
     }
-    for (index, row) in rows.iter().enumerate() {
+    for (index, row) in [&header].into_iter().chain(rows).enumerate() {
         let cells: Vec<_> = row.iter().zip(widths).map(|(c, width)| format!("{c:<width$}")).collect();
         writeln!(out, "{}", cells.join(" | ").trim_end())?;
         if index == 0 {
             writeln!(out, "{}", widths.map(|width| "-".repeat(width)).join("-+-"))?;
         }
     }
-    let good = outcomes.iter().filter(|outcome| outcome.is_expected()).count();
-    writeln!(out, "{good} of {} as expected", outcomes.len())?;
-    Ok(good == outcomes.len() && good > 0)
+    Ok(())
 }
 
-/// On one line, without control characters: the body comes from a server.
-fn shown(seen: &Seen) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
-    let mut body: String = seen.body.chars().take(WIDEST).map(plain).collect();
-    if seen.body.chars().count() > WIDEST {
-        body.push('…');
+impl Outcome {
+    /// Case, expected, actual, and whether they agree.
+    pub(crate) fn row(&self) -> [String; 4] {
+        let expected = Seen { status: self.case.status, body: self.case.body.short() };
+        let ok = if self.is_expected() { "yes" } else { "NO" };
+        [self.case.name.to_owned(), expected.shown(), self.seen.shown(), ok.to_owned()]
     }
-    match seen.status {
-        0 => format!("no answer: {body}"),
-        status => format!("{status} {body}"),
+}
+
+impl Seen {
+    /// On one line, without control characters: the body comes from a server.
+    pub(crate) fn shown(&self) -> String {
+        let plain = |c: char| if c.is_control() { ' ' } else { c };
+        let mut body: String = self.body.chars().take(WIDEST).map(plain).collect();
+        if self.body.chars().count() > WIDEST {
+            body.push('…');
+        }
+        match self.status {
+            0 => format!("no answer: {body}"),
+            status => format!("{status} {body}"),
+        }
     }
 }

@@ -121,6 +121,29 @@ impl Outcome {
     }
 }
 
+impl Seen {
+    /// The same with the body in short.
+    pub(crate) fn in_short(self) -> Self {
+        if self.status == 0 { self } else { Self { status: self.status, body: short(self.body.as_bytes()) } }
+    }
+}
+
+impl Case {
+    /// What `curl` is told to ask this question, but for the URL.
+    pub(crate) fn curl(&self, tokens: &Tokens) -> Vec<String> {
+        let mut words = vec!["-X".to_owned(), self.method.to_string()];
+        let mut header = |text: String| words.extend(["-H".to_owned(), text]);
+        if let Some(token) = self.credential.bearer(tokens) {
+            header(format!("Authorization: Bearer {token}"));
+        }
+        if *self.method == Method::POST {
+            header("Content-Type: application/fhir+json".to_owned());
+            words.extend(["--data-binary".to_owned(), DEMO_PATIENT.to_owned()]);
+        }
+        words
+    }
+}
+
 impl Expected {
     /// The form in which [`Seen::body`] holds the same body.
     pub fn short(&self) -> String {

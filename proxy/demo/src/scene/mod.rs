@@ -1,7 +1,10 @@
 //! The demo's scene: provider, store and, between them, the proxy from the data mesh's manifests.
 
+mod capture;
 mod manifests;
 mod words;
+
+pub use capture::Stage;
 
 use std::{
     io::{self, Write},
@@ -19,7 +22,7 @@ use crate::{
 };
 
 /// The issuer that the data mesh's own manifests name.
-const ISSUER_BASE: &str = "https://keycloak.idea.lst.tfo.upm.es";
+pub const ISSUER_BASE: &str = "https://keycloak.idea.lst.tfo.upm.es";
 /// The realm of the tutorial.
 const REALM: &str = "IDEA4RC";
 
