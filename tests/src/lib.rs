@@ -2,6 +2,7 @@
 
 pub mod harness;
 pub mod naive;
+pub mod node;
 pub mod oracle;
 pub mod real;
 pub mod smuggling;

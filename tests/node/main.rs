@@ -1,0 +1,5 @@
+//! Capture as a whole, as root: pods as network namespaces, the agent and the proxy as processes, and
+//! an eye on the wire.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod open;

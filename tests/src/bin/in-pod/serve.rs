@@ -1,0 +1,155 @@
+//! The server: asked in lines, it answers in lines; asked in HTTP, in HTTP.
+//!
+//! | line | answer |
+//! |---|---|
+//! | `who` | `NAME PEER LOCAL` |
+//! | `source N` | N bytes of the pattern, then the end |
+//! | `count` | reads to the end; then `count BYTES ok`, or `wrong` where it was not the pattern |
+//! | `stall` | reads no more |
+//! | `reset` | a reset |
+//! | anything else | the line itself |
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+
+use crate::{Outcome, pattern, say};
+
+const BACKLOG: u32 = 4096;
+const LINE_MAX: u64 = 8 * 1024;
+const CHUNK: usize = 64 * 1024;
+/// How long one that does not read stays.
+const STALL: Duration = Duration::from_secs(600);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
+
+/// Serves `port` on every address, and `inner` on the loopback addresses alone.
+pub async fn run(name: &str, port: u16, inner: Option<u16>) -> Outcome<()> {
+    let mut tasks =
+        vec![tokio::spawn(accept(listen((Ipv6Addr::UNSPECIFIED, port).into())?, name.to_owned()))];
+    if let Some(inner) = inner {
+        for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, inner)), (Ipv6Addr::LOCALHOST, inner).into()] {
+            tasks.push(tokio::spawn(accept(listen(address)?, name.to_owned())));
+        }
+    }
+    say("ready");
+    for task in tasks {
+        task.await?;
+    }
+    Ok(())
+}
+
+/// An unspecified IPv6 address hears IPv4 as well.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+async fn accept(listener: TcpListener, name: String) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let name = name.clone();
+                tokio::spawn(async move {
+                    // A client that goes away is its own affair.
+                    let _ = answer(stream, peer, &name).await;
+                });
+            }
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+    }
+}
+
+async fn answer(stream: TcpStream, peer: SocketAddr, name: &str) -> io::Result<()> {
+    let local = stream.local_addr()?;
+    let who = format!("{name} {} {}", plain(peer), plain(local));
+    let mut stream = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if (&mut stream).take(LINE_MAX).read_line(&mut line).await? == 0 {
+            return stream.shutdown().await;
+        }
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            ["who"] => stream.write_all(format!("{who}\n").as_bytes()).await?,
+            ["source", bytes] => return source(stream, bytes.parse().unwrap_or(0)).await,
+            ["count"] => return count(stream).await,
+            ["stall"] => {
+                tokio::time::sleep(STALL).await;
+                return Ok(());
+            }
+            ["reset"] => {
+                stream.get_ref().set_zero_linger()?;
+                return Ok(());
+            }
+            [method, path, "HTTP/1.1"] => {
+                let (method, path) = ((*method).to_owned(), (*path).to_owned());
+                http(&mut stream, &who, &method, &path).await?;
+            }
+            _ => stream.write_all(line.as_bytes()).await?,
+        }
+    }
+}
+
+/// IPv4 as IPv4, whatever the socket.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// One request without a body; the answer tells what arrived.
+async fn http(stream: &mut BufReader<TcpStream>, who: &str, method: &str, path: &str) -> io::Result<()> {
+    let mut forwarded = String::new();
+    loop {
+        let mut line = String::new();
+        if stream.take(LINE_MAX).read_line(&mut line).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+        if line.to_ascii_lowercase().starts_with("x-forwarded-client-cert:") {
+            line.trim().clone_into(&mut forwarded);
+        }
+    }
+    let body = format!("{who} {method} {path} {forwarded}\n");
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all((head + &body).as_bytes()).await
+}
+
+async fn source(mut stream: BufReader<TcpStream>, bytes: u64) -> io::Result<()> {
+    let mut sent = 0;
+    while sent < bytes {
+        let until = bytes.min(sent + CHUNK as u64);
+        let chunk: Vec<u8> = (sent..until).map(pattern).collect();
+        stream.write_all(&chunk).await?;
+        sent = until;
+    }
+    stream.shutdown().await
+}
+
+async fn count(mut stream: BufReader<TcpStream>) -> io::Result<()> {
+    let (mut bytes, mut right) = (0_u64, true);
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        let read = stream.read(&mut chunk).await?;
+        if read == 0 {
+            break;
+        }
+        for byte in chunk.iter().take(read) {
+            right &= *byte == pattern(bytes);
+            bytes += 1;
+        }
+    }
+    let verdict = if right { "ok" } else { "wrong" };
+    stream.write_all(format!("count {bytes} {verdict}\n").as_bytes()).await?;
+    stream.shutdown().await
+}

@@ -1,0 +1,177 @@
+//! An eye on the wire: every frame on every interface of the node's network namespace, the host side
+//! of the pods' veths among them.
+
+use std::{
+    io::{ErrorKind, Read},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use demo::pods::Namespace;
+use socket2::{Domain, Protocol, SockFilter, Socket, Type};
+
+use super::Result;
+
+/// All protocols, in network order (packet(7)).
+const ETH_P_ALL: u16 = 0x0003;
+const BUFFER: usize = 64 << 20;
+const FRAME_MAX: usize = 70_000;
+/// How long a read waits until it looks whether to end.
+const WAIT: Duration = Duration::from_millis(20);
+/// Kept at most; more says enough.
+const KEPT_MAX: usize = 200_000;
+
+/// The ports from which the clients under load connect: below the ephemeral ones, which the proxy's
+/// connections have.
+pub const CLIENT_PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// Collects frames until it is dropped.
+pub struct Sniffer {
+    frames: Arc<Mutex<Vec<Vec<u8>>>>,
+    end: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Sniffer {
+    /// Sees every frame: for little traffic.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn all(namespace: &Namespace) -> Result<Self> {
+        Self::start(namespace, &[])
+    }
+
+    /// Sees only what no captured client may cause: TCP SYNs from ports below 32768, fragments, and
+    /// what is neither IPv4 nor IPv6 nor ARP. The kernel drops the rest, so that no load can make it
+    /// miss one.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub fn strays(namespace: &Namespace) -> Result<Self> {
+        Self::start(namespace, &stray_filter())
+    }
+
+    fn start(namespace: &Namespace, filter: &[SockFilter]) -> Result<Self> {
+        let socket = namespace.run(|| open(filter))??;
+        let frames = Arc::new(Mutex::new(Vec::new()));
+        let end = Arc::new(AtomicBool::new(false));
+        let reader = thread::spawn({
+            let (frames, end) = (Arc::clone(&frames), Arc::clone(&end));
+            move || read(&socket, &frames, &end)
+        });
+        Ok(Self { frames, end, reader: Some(reader) })
+    }
+
+    /// How many frames hold `mark` somewhere.
+    #[must_use]
+    pub fn holding(&self, mark: &[u8]) -> usize {
+        self.with(|frames| frames.iter().filter(|frame| holds(frame, mark)).count())
+    }
+
+    /// What was seen so far.
+    #[must_use]
+    pub fn frames(&self) -> Vec<Vec<u8>> {
+        self.with(<[Vec<u8>]>::to_vec)
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&[Vec<u8>]) -> T) -> T {
+        look(&self.frames.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Drop for Sniffer {
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+/// A packet socket hears from its making on, before a filter can be attached: what came in between is
+/// read away.
+fn open(filter: &[SockFilter]) -> std::io::Result<Socket> {
+    let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
+    let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER)?;
+    if !filter.is_empty() {
+        socket.attach_filter(filter)?;
+        socket.set_nonblocking(true)?;
+        let mut frame = [0; 1];
+        while (&socket).read(&mut frame).is_ok() {}
+        socket.set_nonblocking(false)?;
+    }
+    socket.set_read_timeout(Some(WAIT))?;
+    Ok(socket)
+}
+
+/// Of classic BPF (Documentation/networking/filter.rst): code, jump if so, jump if not, constant.
+const LOAD_16: u16 = 0x28;
+const LOAD_8: u16 = 0x30;
+const LOAD_8_AFTER: u16 = 0x50;
+const LOAD_16_AFTER: u16 = 0x48;
+const HEADER_LENGTH: u16 = 0xb1;
+const AND: u16 = 0x54;
+const IF_EQUAL: u16 = 0x15;
+const IF_AT_LEAST: u16 = 0x35;
+const IF_BITS: u16 = 0x45;
+const END: u16 = 0x06;
+
+fn stray_filter() -> Vec<SockFilter> {
+    let step = SockFilter::new;
+    vec![
+        step(LOAD_16, 0, 0, 12),           // 0: ethertype
+        step(IF_EQUAL, 3, 0, 0x0800),      // 1: IPv4 -> 5
+        step(IF_EQUAL, 12, 0, 0x86dd),     // 2: IPv6 -> 15
+        step(IF_EQUAL, 22, 0, 0x0806),     // 3: ARP -> pass over
+        step(END, 0, 0, u32::MAX),         // 4: anything else is a stray
+        step(LOAD_8, 0, 0, 23),            // 5: protocol
+        step(IF_EQUAL, 0, 19, 6),          // 6: not TCP -> pass over
+        step(LOAD_16, 0, 0, 20),           // 7: fragment
+        step(IF_BITS, 16, 0, 0x3fff),      // 8: of a whole -> stray
+        step(HEADER_LENGTH, 0, 0, 14),     // 9
+        step(LOAD_8_AFTER, 0, 0, 14 + 13), // 10: flags
+        step(AND, 0, 0, 0x12),             // 11
+        step(IF_EQUAL, 0, 13, 0x02),       // 12: not a SYN, or with ACK -> pass over
+        step(LOAD_16_AFTER, 0, 0, 14),     // 13: source port
+        step(IF_AT_LEAST, 11, 10, 32_768), // 14
+        step(LOAD_8, 0, 0, 20),            // 15: next header
+        step(IF_EQUAL, 2, 0, 6),           // 16: TCP -> 19
+        step(IF_EQUAL, 8, 0, 58),          // 17: ICMPv6 -> pass over
+        step(IF_EQUAL, 7, 6, 17),          // 18: UDP -> pass over, else stray
+        step(LOAD_8, 0, 0, 14 + 40 + 13),  // 19: flags
+        step(AND, 0, 0, 0x12),             // 20
+        step(IF_EQUAL, 0, 4, 0x02),        // 21: not a SYN, or with ACK -> pass over
+        step(LOAD_16, 0, 0, 14 + 40),      // 22: source port
+        step(IF_AT_LEAST, 2, 1, 32_768),   // 23
+        step(END, 0, 0, u32::MAX),         // 24: never reached
+        step(END, 0, 0, u32::MAX),         // 25: stray
+        step(END, 0, 0, 0),                // 26: pass over
+    ]
+}
+
+fn read(socket: &Socket, frames: &Mutex<Vec<Vec<u8>>>, end: &AtomicBool) {
+    let mut buffer = vec![0; FRAME_MAX];
+    let mut reader = socket;
+    while !end.load(Ordering::Relaxed) {
+        match reader.read(&mut buffer) {
+            Ok(length) => {
+                let mut frames = frames.lock().unwrap_or_else(PoisonError::into_inner);
+                if frames.len() < KEPT_MAX {
+                    frames.push(buffer.iter().take(length).copied().collect());
+                }
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            // An interface that went down says so once; the socket hears on.
+            Err(_) => {}
+        }
+    }
+}
+
+fn holds(frame: &[u8], mark: &[u8]) -> bool {
+    frame.windows(mark.len()).any(|window| window == mark)
+}
