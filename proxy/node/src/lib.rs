@@ -3,6 +3,7 @@
 //! The binary is a thin `main` over this library, which the demo and the whole-proxy tests use too.
 
 pub mod admin;
+pub mod agent;
 pub mod commands;
 pub mod policy_test;
 pub mod problems;

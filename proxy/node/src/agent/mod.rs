@@ -1,0 +1,3 @@
+//! `fhirward agent`: the privileged process.
+
+pub mod protocol;
