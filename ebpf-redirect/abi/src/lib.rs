@@ -55,7 +55,3 @@ pub const MAX_DNS_ORIGINS: u32 = 16_384;
 pub const MAX_CGROUPS: u32 = 64;
 /// Capacity of `FAST`: both ends of each accelerated connection.
 pub const MAX_FAST: u32 = 65_536;
-
-/// `skb->tc_index` of frames that `guard` has seen come from the proxy's sockets. Nothing but a BPF
-/// program or a qdisc can set that field, and `host_guard`, beyond the veth pair, looks at it.
-pub const TC_INDEX_ALLOWED: u16 = 0xf41d;

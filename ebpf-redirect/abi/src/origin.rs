@@ -57,12 +57,10 @@ pub struct DnsPorts {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DnsServers {
-    /// Those from `count` on mean nothing.
+    /// In the order in which they were asked.
     pub servers: [Address; DNS_SERVERS],
-    /// How many there are.
-    pub count: u32,
-    /// Zero.
-    pub pad: u32,
+    /// How many places are claimed; a place without a port is not filled yet.
+    pub count: u64,
 }
 
 /// Key of `FAST`: one end of an accelerated connection, as that end sees it.

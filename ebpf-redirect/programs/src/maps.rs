@@ -1,0 +1,77 @@
+//! The maps. All pods share them, but for the two that live on sockets.
+
+use abi::{
+    Address, Counter, DnsKey, DnsPorts, DnsServers, FastKey, MAX_CGROUPS, MAX_COUNTERS, MAX_DNS_ORIGINS,
+    MAX_FAST, MAX_ORIGINS, MAX_PODS, Origin, OriginKey, PodEntry, SLOT_WIDTH,
+};
+use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, SockHash, SockMap};
+
+/// Where the application's TCP socket wanted to go.
+#[btf_map]
+pub static ORIGIN_STORE: SkStorage<Origin> = SkStorage::new();
+/// Which DNS servers the application's UDP socket has asked.
+#[btf_map]
+pub static DNS_STORE: SkStorage<DnsServers> = SkStorage::new();
+
+/// Original destinations on their way to the proxy, which removes what it takes.
+#[map]
+pub static ORIGINS: HashMap<OriginKey, Origin> = HashMap::pinned(MAX_ORIGINS, 0);
+/// The server that a query to the DNS forwarder was meant for.
+#[map]
+pub static DNS_ORIGINS: LruHashMap<DnsKey, Address> = LruHashMap::pinned(MAX_DNS_ORIGINS, 0);
+/// By netns cookie: the forwarder's ports.
+#[map]
+pub static DNS_PORTS: HashMap<u64, DnsPorts> = HashMap::pinned(MAX_PODS, 0);
+/// By netns cookie: the slot of a pod that the proxy serves.
+#[map]
+pub static READY: HashMap<u64, u32> = HashMap::pinned(MAX_PODS, 0);
+/// The proxy's listeners, `SLOT_WIDTH` for each pod.
+#[map]
+pub static LISTEN: SockMap = SockMap::pinned(MAX_PODS * SLOT_WIDTH, 0);
+/// Cgroups whose sockets may open connections to the outside: the agent's.
+#[map]
+pub static ALLOWED_CGROUPS: HashMap<u64, u8> = HashMap::pinned(MAX_CGROUPS, 0);
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(MAX_COUNTERS, 0);
+/// The loader's own, so that it finds the pods again after a restart. No program reads it.
+#[map]
+static PODS: HashMap<u32, PodEntry> = HashMap::pinned(MAX_PODS, 0);
+/// Both ends of each accelerated connection.
+#[map]
+pub static FAST: SockHash<FastKey> = SockHash::pinned(MAX_FAST, 0);
+
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+        unsafe { *value += 1 }
+    }
+}
+
+/// What `store` holds for a socket.
+#[inline(always)]
+pub fn stored<T>(store: &'static SkStorage<T>, socket: *mut core::ffi::c_void) -> Option<&'static mut T> {
+    let map = core::ptr::from_ref(store).cast_mut().cast();
+    unsafe { bpf_sk_storage_get(map, socket, core::ptr::null_mut(), 0).cast::<T>().as_mut() }
+}
+
+/// What `store` holds for a socket, zeros where it held nothing; none when there is no memory.
+#[inline(always)]
+pub fn stored_or_new<T>(
+    store: &'static SkStorage<T>,
+    socket: *mut core::ffi::c_void,
+) -> Option<&'static mut T> {
+    let map = core::ptr::from_ref(store).cast_mut().cast();
+    let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+    unsafe { bpf_sk_storage_get(map, socket, core::ptr::null_mut(), flags).cast::<T>().as_mut() }
+}
+
+/// Removes what `store` holds for a socket, if anything.
+#[inline(always)]
+pub fn forget<T>(store: &'static SkStorage<T>, socket: *mut core::ffi::c_void) {
+    let map = core::ptr::from_ref(store).cast_mut().cast();
+    let _ = unsafe { bpf_sk_storage_delete(map, socket) };
+}
