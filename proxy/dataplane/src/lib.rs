@@ -18,6 +18,7 @@
 pub mod accept;
 pub mod admit;
 pub mod authorize;
+pub mod capture;
 pub mod classify;
 mod dice;
 pub mod engine;
@@ -38,6 +39,7 @@ pub mod serve;
 #[cfg(test)]
 mod testing;
 
+pub use capture::Capture;
 pub use engine::{Engine, EngineSettings};
 pub use limits::Limits;
 pub use proxy::{DrainReport, Proxy};

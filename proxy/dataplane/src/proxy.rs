@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Engine, Limits,
+    Capture, Engine, Limits,
     accept::{Bound, Connection, ConnectionFacts, Place},
     forward::Forwarder,
     record::{self, Recorder},
@@ -55,7 +55,15 @@ impl<D: Decide> Proxy<D> {
     /// Serves until `stop`, then drains: no new connections, those in the kernel's queue included in
     /// what is served; every request under way ends by itself within the limits' `drainTimeoutMs`,
     /// after which the rest is cut.
-    pub async fn run(self, listeners: Vec<Bound>, stop: CancellationToken) -> DrainReport {
+    ///
+    /// With `capture`, the pods that its changes name are served beside the listeners.
+    pub async fn run(
+        self,
+        listeners: Vec<Bound>,
+        capture: Option<Capture>,
+        stop: CancellationToken,
+    ) -> DrainReport {
+        drop(capture);
         let house = self.0;
         let housekeeping = keep_house(Arc::clone(&house), &listeners);
         house.forwarder.set_own(listeners.iter().map(Bound::local_addr).collect());

@@ -14,5 +14,6 @@ pub mod snapshot;
 
 pub use check::{Checked, check};
 pub use files::read_objects;
+pub use routing::destination::Endpoint;
 pub use settings::{ManifestLimits, MeshSettings, WorkloadSettings};
-pub use snapshot::{Snapshot, Workload};
+pub use snapshot::{Declared, Pod, Probe, ProbeKind, ServicePortAt, Snapshot, Workload};

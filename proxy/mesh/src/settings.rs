@@ -34,6 +34,9 @@ pub struct MeshSettings {
     /// Where hosts outside the manifests are: `host:port` of a route's destination to
     /// `address:port`. Services of the mesh with a selector always lead to their workloads instead.
     pub upstreams: BTreeMap<String, SocketAddr>,
+    /// Addresses of Services, beside their `clusterIP`: `namespace/name` to an IP address. Calls of
+    /// captured pods to one of them lead to the Service's workloads.
+    pub service_addresses: BTreeMap<String, IpAddr>,
     /// What manifests may cost.
     pub limits: ManifestLimits,
 }
@@ -70,6 +73,7 @@ impl Default for MeshSettings {
             workloads: Vec::new(),
             strict_target: true,
             upstreams: BTreeMap::new(),
+            service_addresses: BTreeMap::new(),
             limits: ManifestLimits::default(),
         }
     }

@@ -95,7 +95,7 @@ impl Node {
         };
         tokio::spawn(admin::serve(admin_socket, told, last.clone()));
         let proxy = Proxy::new(Arc::new(engine), Arc::new(Tell(recorder)), limits);
-        let proxy = tokio::spawn(proxy.run(bound, stop));
+        let proxy = tokio::spawn(proxy.run(bound, None, stop));
         for (name, address) in addresses.iter() {
             tracing::info!(listener = name, %address, "listening");
         }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{RouteDestination, fault::roll};
-use crate::snapshot::Workload;
+use crate::snapshot::{Declared, Workload};
 
 /// The suffix of the names of Services.
 pub(crate) const SERVICE_SUFFIX: &str = "svc.cluster.local";
@@ -21,9 +21,11 @@ const MAX_ALIASES: usize = 8;
 
 /// A workload and its container port.
 #[derive(Debug, Clone)]
-pub(crate) struct Endpoint {
-    pub(crate) workload: Arc<Workload>,
-    pub(crate) port: u16,
+pub struct Endpoint {
+    /// The workload.
+    pub workload: Arc<Workload>,
+    /// Its container port.
+    pub port: u16,
 }
 
 /// What stands behind a destination.
@@ -92,6 +94,10 @@ pub(crate) struct ServiceHost {
 pub(crate) struct ServicePort {
     pub(crate) number: u16,
     pub(crate) target: TargetPort,
+    /// What its name or `appProtocol` says.
+    pub(crate) declared: Option<Declared>,
+    /// It is of TCP.
+    pub(crate) tcp: bool,
 }
 
 impl ServiceHost {
@@ -110,6 +116,16 @@ impl ServiceHost {
 pub(crate) enum TargetPort {
     Number(u16),
     Name(String),
+}
+
+impl TargetPort {
+    /// The number, by these named ports.
+    pub(crate) fn number(&self, ports: &BTreeMap<String, u16>) -> Option<u16> {
+        match self {
+            Self::Number(port) => Some(*port),
+            Self::Name(name) => ports.get(name).copied(),
+        }
+    }
 }
 
 /// A ServiceEntry: a port, and where it leads.
@@ -281,10 +297,7 @@ fn has_labels(workload: &Workload, labels: &BTreeMap<String, String>) -> bool {
 }
 
 /// A named port leads only to workloads that have it.
-fn endpoint(workload: &Arc<Workload>, target: &TargetPort) -> Option<Endpoint> {
-    let port = match target {
-        TargetPort::Number(port) => *port,
-        TargetPort::Name(name) => *workload.ports.get(name)?,
-    };
+pub(crate) fn endpoint(workload: &Arc<Workload>, target: &TargetPort) -> Option<Endpoint> {
+    let port = target.number(&workload.ports)?;
     Some(Endpoint { workload: Arc::clone(workload), port })
 }

@@ -12,7 +12,7 @@ use policy::{
 };
 
 use super::{
-    Directory, Snapshot, Workload,
+    Directory, Snapshot, Workload, addresses,
     drafts::{self, Draft, Drafts},
     gateways,
     objects::Sorted,
@@ -52,6 +52,7 @@ pub(super) fn build(
     }
     let context = Context { mesh: settings.mesh_config(), settings, policies, namespaces };
     let directory = context.directory(&workloads, &services, ambiguous);
+    let by_address = addresses::by_address(&services, &directory, settings, &mut problems);
     let registry = services::registry(&services, &sorted.istio, &directory, settings, &mut problems);
     let istio = IstioSources::read(&sorted.istio, &registry, &mut problems);
     let Context { mesh, policies, namespaces, .. } = context;
@@ -69,6 +70,7 @@ pub(super) fn build(
         policies,
         sources: Sources { istio, api },
         target_rules: Some(target_rules(settings, None)),
+        services: by_address,
         ..Snapshot::default()
     };
     snapshot.jwt_rules = jwt_rules(&snapshot);
@@ -100,10 +102,13 @@ impl Context<'_> {
         services: &[services::Service],
         contested: BTreeSet<std::net::IpAddr>,
     ) -> Directory {
+        let mut declared = addresses::declared(services, drafts);
         let services = services::by_workload(services);
         let mut directory = Directory::default();
         for (index, (name, draft)) in drafts.iter().enumerate() {
-            let workload = Arc::new(self.workload(name, draft, &services));
+            let mut workload = self.workload(name, draft, &services);
+            workload.protocols = declared.remove(name).unwrap_or_default();
+            let workload = Arc::new(workload);
             for ip in draft.ips.iter().filter(|ip| !contested.contains(ip)) {
                 directory.by_ip.insert(*ip, Arc::clone(&workload));
             }
@@ -151,6 +156,10 @@ impl Context<'_> {
             target_rules: target_rules(self.settings, draft.strict_target),
             fhir: draft.fhir.clone(),
             labels: facts.labels,
+            annotations: draft.annotations.clone(),
+            probes: draft.probes.clone(),
+            pods: draft.pods(self.namespaces.get(&name.namespace)),
+            protocols: std::collections::BTreeMap::new(),
         }
     }
 }

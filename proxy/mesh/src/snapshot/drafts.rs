@@ -11,7 +11,10 @@ use std::{
 use policy::{Object, Place, Problem, WorkloadName, manifest::codes};
 use serde::Deserialize;
 
-use super::{enrolment, null_is_default};
+use super::{
+    enrolment, null_is_default,
+    pods::{Pod, PodSpec, Probe},
+};
 use crate::settings::{FhirSettings, MeshSettings, WorkloadSettings};
 
 /// Made-up addresses come from here: reserved (RFC 1112 §4), so nobody's real one.
@@ -31,6 +34,10 @@ pub(super) struct Draft {
     pub(super) upstream: BTreeMap<u16, SocketAddr>,
     pub(super) strict_target: Option<bool>,
     pub(super) fhir: Option<FhirSettings>,
+    /// Annotations of the template, or of the first bare pod.
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) probes: Vec<Probe>,
+    pub(super) pods: Vec<Pod>,
 }
 
 /// Drafts by name.
@@ -39,6 +46,7 @@ pub(super) type Drafts = BTreeMap<WorkloadName, Draft>;
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct OwnedMetadata {
+    uid: Option<String>,
     #[serde(rename = "ownerReferences")]
     #[serde(deserialize_with = "null_is_default")]
     owners: Vec<Owner>,
@@ -50,32 +58,6 @@ struct Owner {
     kind: String,
     name: String,
     controller: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PodSpec {
-    service_account_name: Option<String>,
-    service_account: Option<String>,
-    #[serde(deserialize_with = "null_is_default")]
-    containers: Vec<Container>,
-    /// Some of them are sidecars that serve ports.
-    #[serde(deserialize_with = "null_is_default")]
-    init_containers: Vec<Container>,
-    host_network: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Container {
-    ports: Option<Vec<ContainerPort>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct ContainerPort {
-    name: Option<String>,
-    container_port: u16,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,6 +113,8 @@ struct Template {
 struct TemplateMetadata {
     #[serde(deserialize_with = "null_is_default")]
     labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "null_is_default")]
+    annotations: BTreeMap<String, String>,
 }
 
 /// Reads the workloads among `objects`.
@@ -153,7 +137,7 @@ pub(super) fn read(objects: &[&Object], problems: &mut Vec<Problem>) -> Drafts {
 
 fn read_maker(object: &Object, drafts: &mut Drafts) -> Result<(), Problem> {
     // What another object made is that object's: a Deployment's ReplicaSet, a CronJob's Job.
-    if object.metadata.name.is_empty() || controller(object)?.is_some() {
+    if object.metadata.name.is_empty() || controller(owned(object)?).is_some() {
         return Ok(());
     }
     let spec = object.field::<MakerSpec>("spec")?.unwrap_or_default();
@@ -164,11 +148,14 @@ fn read_maker(object: &Object, drafts: &mut Drafts) -> Result<(), Problem> {
     let draft = drafts.entry(name(object.namespace(), &object.metadata.name)).or_default();
     draft.take_pod(&template.spec);
     draft.labels = template.metadata.labels;
+    draft.annotations = template.metadata.annotations;
     Ok(())
 }
 
 fn read_pod(object: &Object, drafts: &mut Drafts) -> Result<(), Problem> {
-    let owner = controller(object)?;
+    let mut owned = owned(object)?;
+    let uid = owned.uid.take().unwrap_or_default();
+    let owner = controller(owned);
     let spec = object.field::<PodSpec>("spec")?.unwrap_or_default();
     let status = object.field::<PodStatus>("status")?.unwrap_or_default();
     let maker = owner.as_ref().map(|owner| maker_name(owner, &object.metadata.labels));
@@ -182,13 +169,33 @@ fn read_pod(object: &Object, drafts: &mut Drafts) -> Result<(), Problem> {
     if fresh {
         draft.take_pod(&spec);
         draft.labels = object.metadata.labels.clone();
+        draft.annotations = object.metadata.annotations.clone();
     }
+    let mut pod = Pod {
+        name: object.metadata.name.clone(),
+        uid,
+        labels: object.metadata.labels.clone(),
+        annotations: object.metadata.annotations.clone(),
+        host_network: spec.host_network == Some(true),
+        finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
+        ..Pod::default()
+    };
     // A pod on the node's network has the node's address, which says nothing about it; that of a
     // finished pod may be another's by now.
-    let finished = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    if spec.host_network == Some(true) || finished {
-        return Ok(());
+    if !pod.host_network && !pod.finished {
+        pod.ips = addresses(object, &status)?;
+        for ip in &pod.ips {
+            if !draft.ips.contains(ip) {
+                draft.ips.push(*ip);
+            }
+        }
     }
+    draft.pods.push(pod);
+    Ok(())
+}
+
+fn addresses(object: &Object, status: &PodStatus) -> Result<Vec<IpAddr>, Problem> {
+    let mut addresses = Vec::new();
     let texts = status.pod_ip.iter().chain(status.pod_ips.iter().map(|ip| &ip.ip));
     for text in texts.filter(|text| !text.is_empty()) {
         let ip = text.parse::<IpAddr>().map_err(|_| {
@@ -196,16 +203,19 @@ fn read_pod(object: &Object, drafts: &mut Drafts) -> Result<(), Problem> {
             let message = format!("`{text}` is no IP address");
             Problem::error(codes::INVALID_VALUE, place, "status.podIP", message).of(object.label())
         })?;
-        if !draft.ips.contains(&ip) {
-            draft.ips.push(ip);
+        if !addresses.contains(&ip) {
+            addresses.push(ip);
         }
     }
-    Ok(())
+    Ok(addresses)
 }
 
-fn controller(object: &Object) -> Result<Option<Owner>, Problem> {
-    let metadata = object.field::<OwnedMetadata>("metadata")?.unwrap_or_default();
-    Ok(metadata.owners.into_iter().find(|owner| owner.controller == Some(true)))
+fn owned(object: &Object) -> Result<OwnedMetadata, Problem> {
+    Ok(object.field::<OwnedMetadata>("metadata")?.unwrap_or_default())
+}
+
+fn controller(metadata: OwnedMetadata) -> Option<Owner> {
+    metadata.owners.into_iter().find(|owner| owner.controller == Some(true))
 }
 
 /// The workload that made a pod: a Deployment's ReplicaSet bears the pod's template hash.
@@ -223,13 +233,12 @@ impl Draft {
     fn take_pod(&mut self, spec: &PodSpec) {
         let account = spec.service_account_name.as_ref().or(spec.service_account.as_ref());
         self.service_account = account.filter(|name| !name.is_empty()).cloned();
-        for port in spec.containers.iter().chain(&spec.init_containers).filter_map(|c| c.ports.as_ref()) {
-            for port in port {
-                if let Some(name) = port.name.as_ref().filter(|name| !name.is_empty()) {
-                    self.ports.entry(name.clone()).or_insert(port.container_port);
-                }
+        for port in spec.ports() {
+            if let Some(name) = port.name.as_ref().filter(|name| !name.is_empty()) {
+                self.ports.entry(name.clone()).or_insert(port.container_port);
             }
         }
+        self.probes = spec.probes();
     }
 
     /// Adds what the settings say; they win where both speak.
@@ -256,6 +265,16 @@ impl Draft {
     /// Whether it is in the mesh, by settings or labels.
     pub(super) fn is_enrolled(&self, namespace: Option<&BTreeMap<String, String>>) -> bool {
         self.enrolled.unwrap_or_else(|| enrolment::enrolled(&self.labels, namespace))
+    }
+
+    /// Its pods, each with its own word on enrolment.
+    pub(super) fn pods(&self, namespace: Option<&BTreeMap<String, String>>) -> Vec<Pod> {
+        let enrolled = |pod: &Pod| {
+            self.enrolled.unwrap_or_else(|| enrolment::enrolled(&pod.labels, namespace))
+                && !pod.host_network
+                && !pod.finished
+        };
+        self.pods.iter().map(|pod| Pod { enrolled: enrolled(pod), ..pod.clone() }).collect()
     }
 }
 

@@ -138,5 +138,9 @@ fn make_up(key: &GatewayKey, served: &[&Gateway], snapshot: &Snapshot) -> Worklo
         policy: Arc::default(),
         target_rules: snapshot.target_rules.unwrap_or(super::build::STRICTEST),
         fhir: None,
+        annotations: BTreeMap::new(),
+        probes: Vec::new(),
+        pods: Vec::new(),
+        protocols: BTreeMap::new(),
     }
 }

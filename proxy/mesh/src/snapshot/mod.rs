@@ -1,10 +1,12 @@
 //! One moment of the mesh: immutable, shared by every request that began under it.
 
+mod addresses;
 mod build;
 mod drafts;
 mod enrolment;
 mod gateways;
 mod objects;
+mod pods;
 mod services;
 #[cfg(test)]
 mod tests;
@@ -25,7 +27,11 @@ use crate::{
     routing::{GatewayKey, RouteQuery, Routed, table::Sources},
     settings::{FhirSettings, MeshSettings},
 };
+use addresses::ByAddress;
 use gateways::GatewaySlots;
+
+pub use addresses::{Declared, ServicePortAt};
+pub use pods::{Pod, Probe, ProbeKind};
 
 /// One moment of the mesh.
 #[derive(Debug, Default)]
@@ -44,6 +50,7 @@ pub struct Snapshot {
     sources: Sources,
     target_rules: Option<TargetRules>,
     gateways: GatewaySlots,
+    services: ByAddress,
 }
 
 /// A workload and what holds for it.
@@ -71,6 +78,14 @@ pub struct Workload {
     pub target_rules: TargetRules,
     /// How it serves FHIR, if it does.
     pub fhir: Option<FhirSettings>,
+    /// Annotations of its pod template, or of its first pod where no template is known.
+    pub annotations: BTreeMap<String, String>,
+    /// Probes that the node sends to its containers.
+    pub probes: Vec<Probe>,
+    /// Its Pod objects, in the order of the manifests.
+    pub pods: Vec<Pod>,
+    /// What Services declare of its container ports.
+    pub protocols: BTreeMap<u16, Declared>,
 }
 
 impl Workload {
@@ -78,6 +93,12 @@ impl Workload {
     #[must_use]
     pub fn upstream(&self, port: u16) -> SocketAddr {
         self.upstream.get(&port).copied().unwrap_or(SocketAddr::new(self.ip, port))
+    }
+}
+
+impl Workload {
+    fn pods_of(workload: &Arc<Self>) -> impl Iterator<Item = (&Arc<Self>, &Pod)> {
+        workload.pods.iter().map(move |pod| (workload, pod))
     }
 }
 
@@ -121,6 +142,19 @@ impl Snapshot {
     #[must_use]
     pub fn workload_at(&self, ip: IpAddr) -> Option<&Arc<Workload>> {
         self.workloads.by_ip.get(&ip)
+    }
+
+    /// The Service that has this address and TCP port, and who stands behind it.
+    #[must_use]
+    pub fn service_at(&self, ip: IpAddr, port: u16) -> Option<&ServicePortAt> {
+        self.services.get(&SocketAddr::new(ip, port))
+    }
+
+    /// The pod of that uid, and its workload. Looks through all pods.
+    #[must_use]
+    pub fn pod_by_uid(&self, uid: &str) -> Option<(&Arc<Workload>, &Pod)> {
+        let pods = |workload| Workload::pods_of(workload);
+        self.workloads().flat_map(pods).find(|(_, pod)| !uid.is_empty() && pod.uid == uid)
     }
 
     /// All workloads, sorted by name. Workloads that only stand for gateways are not among them.

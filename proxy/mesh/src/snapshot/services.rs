@@ -9,12 +9,12 @@ use std::{
 use policy::{Object, Problem, WorkloadName, manifest::codes};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Workload, drafts::Drafts, null_is_default};
+use super::{Workload, addresses::Declared, drafts::Drafts, null_is_default, pods::IntOrString};
 use crate::{
     routing::{
         destination::{
             Endpoint, EntryHost, Host, Registry, SERVICE_SUFFIX, ServiceHost, ServicePort, TargetPort,
-            full_name,
+            endpoint, full_name,
         },
         istio::spec::DestinationRuleSpec,
     },
@@ -32,6 +32,10 @@ struct ServiceSpec {
     selector: Option<Labels>,
     #[serde(deserialize_with = "null_is_default")]
     ports: Vec<ServicePortSpec>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs", deserialize_with = "null_is_default")]
+    cluster_ips: Vec<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -40,13 +44,12 @@ struct ServicePortSpec {
     port: u16,
     #[serde(default)]
     target_port: Option<IntOrString>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-enum IntOrString {
-    Int(u16),
-    String(String),
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    app_protocol: Option<String>,
+    #[serde(default)]
+    protocol: Option<String>,
 }
 
 /// A Service, read.
@@ -58,6 +61,8 @@ pub(super) struct Service {
     alias: Option<String>,
     /// Workloads that its selector picks, by name.
     pub(super) picks: Vec<WorkloadName>,
+    /// Its own addresses.
+    pub(super) ips: Vec<IpAddr>,
 }
 
 /// Workloads by one of their labels: most selectors pick few of many.
@@ -106,6 +111,7 @@ pub(super) fn read(objects: &[&Object], drafts: &Drafts, problems: &mut Vec<Prob
             }
         };
         let namespace = object.namespace();
+        let ips = own_addresses(&spec, object, problems);
         let selector = spec.selector.filter(|selector| !selector.is_empty());
         let picks =
             selector.as_ref().map(|selector| index.pick(namespace, selector, drafts)).unwrap_or_default();
@@ -117,9 +123,29 @@ pub(super) fn read(objects: &[&Object], drafts: &Drafts, problems: &mut Vec<Prob
             ports: spec.ports.into_iter().map(service_port).collect(),
             alias: alias.map(|alias| full_name(&alias, namespace)),
             picks,
+            ips: if external { Vec::new() } else { ips },
         });
     }
     services
+}
+
+/// `clusterIP` and `clusterIPs`; a headless Service (`None`) has none.
+fn own_addresses(spec: &ServiceSpec, object: &Object, problems: &mut Vec<Problem>) -> Vec<IpAddr> {
+    let mut ips = Vec::new();
+    let texts = spec.cluster_ip.iter().chain(&spec.cluster_ips);
+    for text in texts.filter(|text| !text.is_empty() && *text != "None") {
+        match text.parse::<IpAddr>() {
+            Ok(ip) if ips.contains(&ip) => {}
+            Ok(ip) => ips.push(ip),
+            Err(_) => {
+                let place = object.place_of(&["spec", "clusterIP"]);
+                let message = format!("`{text}` is no IP address");
+                let problem = Problem::error(codes::INVALID_VALUE, place, "spec.clusterIP", message);
+                problems.push(problem.of(object.label()));
+            }
+        }
+    }
+    ips
 }
 
 fn service_port(spec: ServicePortSpec) -> ServicePort {
@@ -132,7 +158,9 @@ fn service_port(spec: ServicePortSpec) -> ServicePort {
             Err(_) => TargetPort::Name(name),
         },
     };
-    ServicePort { number: spec.port, target }
+    let declared = Declared::of(spec.name.as_deref(), spec.app_protocol.as_deref());
+    let tcp = spec.protocol.as_deref().is_none_or(|protocol| protocol == "TCP");
+    ServicePort { number: spec.port, target, declared, tcp }
 }
 
 /// Builds the registry from Services, ServiceEntries, DestinationRules and settings.
@@ -201,6 +229,22 @@ fn upstreams(
 }
 
 impl Service {
+    /// Its ports, but for those of UDP and SCTP.
+    pub(super) fn tcp_ports(&self) -> impl Iterator<Item = &ServicePort> {
+        self.ports.iter().filter(|port| port.tcp)
+    }
+
+    /// Who stands behind a port; `None` where that is not known here.
+    pub(super) fn endpoints(
+        &self,
+        port: &ServicePort,
+        workloads: &super::Directory,
+    ) -> Option<Arc<[Endpoint]>> {
+        self.selector.as_ref()?;
+        let picked = self.picks.iter().filter_map(|name| workloads.get(name));
+        Some(picked.filter_map(|workload| endpoint(workload, &port.target)).collect())
+    }
+
     fn host(&self, workloads: &super::Directory) -> Host {
         if let Some(alias) = &self.alias {
             return Host::Alias(alias.clone());

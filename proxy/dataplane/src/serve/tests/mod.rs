@@ -161,7 +161,7 @@ impl House {
         let address = bound.local_addr();
         let stop = CancellationToken::new();
         let proxy = Proxy::new(Arc::new(stand), Arc::clone(&stories) as Arc<dyn Recorder>, limits);
-        let running = tokio::spawn(proxy.run(vec![bound], stop.clone()));
+        let running = tokio::spawn(proxy.run(vec![bound], None, stop.clone()));
         Self { address, stop, stories, running }
     }
 
@@ -398,5 +398,5 @@ async fn http_1_0_is_answered_and_closed() {
 /// The real engine fits where the stand-in does.
 #[allow(dead_code)]
 fn engine_fits(proxy: Proxy, stop: CancellationToken) -> impl Future<Output = DrainReport> + Send {
-    proxy.run(Vec::new(), stop)
+    proxy.run(Vec::new(), None, stop)
 }
