@@ -1,7 +1,12 @@
 //! `capture:` which pods' traffic eBPF brings to the node's proxy, and what that may cost. Read by
 //! `fhirward agent` and `fhirward node` alike, so that both speak of the same socket and user.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+};
 
 use policy::WorkloadName;
 use schemars::JsonSchema;
@@ -13,6 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct CaptureSettings {
     /// Unix socket between `fhirward agent`, which makes it, and `fhirward node`.
     pub socket: PathBuf,
+    /// Address of the agent's own `/metrics` and `/healthz`; loopback unless told otherwise.
+    pub agent_address: SocketAddr,
     /// `uid:gid`, as numbers, that `fhirward node` becomes when it is started as root; the socket
     /// admits this user and root alone. Neither may be 0.
     #[schemars(with = "String")]
@@ -34,8 +41,8 @@ pub struct CaptureSettings {
     /// What the node itself (kubelet) may send to a captured pod without the policies' word: `probes`
     /// (HTTP GETs of the declared probes, bare opens of TCP and gRPC probe ports), `all`, `none`.
     pub host: HostSettings,
-    /// How long a captured connection may keep silent before it is judged as raw TCP, where nothing
-    /// declares its protocol; milliseconds.
+    /// How long a captured connection may keep silent before it is taken for one whose server speaks
+    /// first, where nothing declares its protocol; milliseconds.
     pub detect_timeout_ms: u64,
     /// Sockets inside the pods' network namespaces that the proxy keeps ready.
     pub stock: StockSettings,
@@ -47,7 +54,7 @@ pub struct CaptureSettings {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PodSettings {
-    /// The workload (`namespace/name`) that it is; captured while the workload is enrolled.
+    /// The workload (`namespace/name`) that it is of; captured while the workload is enrolled.
     pub name: String,
     /// File of its network namespace (`/run/netns/a`, `/proc/123/ns/net`).
     pub netns: PathBuf,
@@ -158,6 +165,7 @@ impl Default for CaptureSettings {
     fn default() -> Self {
         Self {
             socket: "/run/fhirward/agent.sock".into(),
+            agent_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15_002),
             user: User { uid: 65_532, gid: 65_532 },
             pin_path: "/sys/fs/bpf/fhirward".into(),
             cgroup_root: None,
@@ -166,7 +174,7 @@ impl Default for CaptureSettings {
             transparent_source: true,
             end_old_connections: true,
             host: HostSettings::Probes,
-            detect_timeout_ms: 5000,
+            detect_timeout_ms: 100,
             stock: StockSettings::default(),
             dns: DnsSettings::default(),
         }
@@ -194,8 +202,13 @@ impl CaptureSettings {
         }
         for (index, pod) in self.pods.iter().enumerate() {
             pod.check().map_err(|(field, message)| (format!("capture.pods[{index}].{field}"), message))?;
-            if self.pods.iter().take(index).any(|other| other.name == pod.name) {
-                return wrong(&format!("pods[{index}].name"), "this workload is listed twice");
+            for other in self.pods.iter().take(index) {
+                if other.netns == pod.netns {
+                    return wrong(&format!("pods[{index}].netns"), "another pod has this network namespace");
+                }
+                if other.cgroup == pod.cgroup {
+                    return wrong(&format!("pods[{index}].cgroup"), "another pod has this cgroup");
+                }
             }
         }
         let StockSettings { initial, most, total, wait_ms } = self.stock;

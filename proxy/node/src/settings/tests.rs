@@ -72,7 +72,12 @@ fn mistakes_in_capture_name_their_field() {
     let cases = [
         ("{}", "capture.pods", "nothing would be captured"),
         ("{pods: [{name: fhir, netns: a, cgroup: b}]}", "capture.pods[0].name", "namespace/name"),
-        ("{pods: [POD}, POD}]}", "capture.pods[1].name", "twice"),
+        ("{pods: [POD}, POD}]}", "capture.pods[1].netns", "another pod"),
+        (
+            "{pods: [POD}, {name: data/fhir, netns: ns/b, cgroup: /cg/a}]}",
+            "capture.pods[1].cgroup",
+            "another pod",
+        ),
         ("{pods: [POD, probes: [{port: 0}]}]}", "capture.pods[0].probes[0].port", "at least 1"),
         ("{pods: [POD, probes: [{port: 1, path: x}]}]}", "capture.pods[0].probes[0].path", "`/`"),
         ("{discover: true, user: root}", "capture.user", "uid:gid"),
