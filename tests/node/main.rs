@@ -2,4 +2,9 @@
 //! an eye on the wire.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod clients;
+mod inbound;
 mod open;
+mod past;
+mod scripts;
+mod views;

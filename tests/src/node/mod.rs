@@ -5,8 +5,10 @@ mod attacks;
 mod error;
 mod program;
 mod sniffer;
+mod stage;
 
 pub use attacks::{Attacks, Attempt, python};
 pub use error::{Error, Result};
 pub use program::{Program, eventually, in_pod};
 pub use sniffer::{CLIENT_PORTS, Sniffer};
+pub use stage::{Actor, INNER, LINES, Options, SOON, Stage, uid};

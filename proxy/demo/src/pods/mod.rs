@@ -188,6 +188,17 @@ impl Node {
         tool::command(&self.inner.namespace, &self.cgroup_of(place), program.as_ref())
     }
 
+    /// `program` in any network namespace and any cgroup: what a privileged process may make of itself.
+    #[must_use]
+    pub fn command_in(
+        &self,
+        namespace: &Namespace,
+        cgroup: &Path,
+        program: impl AsRef<std::ffi::OsStr>,
+    ) -> Command {
+        tool::command(namespace, cgroup, program.as_ref())
+    }
+
     /// Adds a pod; its cgroup is `pods/<name>` below the node's.
     ///
     /// # Errors

@@ -166,12 +166,32 @@ impl Load {
     }
 }
 
-/// Asks who is there.
-pub async fn exchange(stream: &mut BufReader<TcpStream>) -> Outcome<()> {
+/// Asks who is there: the server's name, whom it sees, and where it was reached.
+pub async fn who(stream: &mut BufReader<TcpStream>) -> Outcome<(String, SocketAddr, SocketAddr)> {
     stream.write_all(b"who\n").await?;
     let mut line = String::new();
     if stream.read_line(&mut line).await? == 0 {
         return Err("closed".into());
     }
-    if line.split_whitespace().count() == 3 { Ok(()) } else { Err(format!("answered {line:?}").into()) }
+    match line.split_whitespace().collect::<Vec<_>>().as_slice() {
+        [name, peer, local] => Ok(((*name).to_owned(), peer.parse()?, local.parse()?)),
+        _ => Err(format!("answered {line:?}").into()),
+    }
+}
+
+/// One exchange.
+pub async fn exchange(stream: &mut BufReader<TcpStream>) -> Outcome<()> {
+    who(stream).await.map(drop)
+}
+
+/// One exchange from a port of our own. A server that sees it was reached past the proxy.
+pub async fn ask(to: SocketAddr, from: u16) -> Outcome<()> {
+    let socket = socket_for(to)?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(if to.is_ipv6() { ([0_u16; 8], from).into() } else { ([0_u8; 4], from).into() })?;
+    let exchanged = timeout(PATIENCE, async { who(&mut BufReader::new(socket.connect(to).await?)).await });
+    let (name, peer, local) = exchanged.await??;
+    let how = if peer.port() == from { "past" } else { "through" };
+    say(&format!("{how} {name} {peer} {local}"));
+    Ok(())
 }

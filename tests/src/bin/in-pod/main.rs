@@ -2,8 +2,10 @@
 //! load it. A process of its own, because the programs of capture hang on a process's cgroup.
 //!
 //! ```text
-//! in-pod serve NAME PORT [LOOPBACK-ONLY-PORT]      lines; HTTP when it is asked in HTTP
+//! in-pod serve NAME PORT [LOOPBACK-ONLY-PORT]      lines; HTTP when it is asked in HTTP; on the port
+//!                                                  after the second it speaks first
 //! in-pod names NAME ANSWER                         a name server: ANSWER for every name, UDP and TCP 53
+//! in-pod ask TO:PORT FROM-PORT                     `through …` or `past …`, by whose port the server saw
 //! in-pod load TO:PORT TASKS new|kept [FROM-PORT]   until its standard input ends
 //! in-pod hold TO:PORT CONNECTIONS                  one exchange on each, then one more a line of input
 //! in-pod pull TO:PORT CONNECTIONS BYTES            asks for BYTES, reads none until a line of input
@@ -43,6 +45,7 @@ async fn act(words: &[&str]) -> Outcome<()> {
         ["serve", name, port] => serve::run(name, port.parse()?, None).await,
         ["serve", name, port, inner] => serve::run(name, port.parse()?, Some(inner.parse()?)).await,
         ["names", name, answer] => names::run(name, answer.parse()?).await,
+        ["ask", to, from] => load::ask(to.parse()?, from.parse()?).await,
         ["load", to, tasks, kind] => load::run(to.parse()?, tasks.parse()?, kind, None).await,
         ["load", to, tasks, kind, from] => {
             load::run(to.parse()?, tasks.parse()?, kind, Some(from.parse()?)).await

@@ -29,14 +29,16 @@ const CHUNK: usize = 64 * 1024;
 const STALL: Duration = Duration::from_secs(600);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Serves `port` on every address, and `inner` on the loopback addresses alone.
+/// Serves `port` on every address, `inner` on the loopback addresses alone, and on the port after that,
+/// on every address, one who speaks first.
 pub async fn run(name: &str, port: u16, inner: Option<u16>) -> Outcome<()> {
-    let mut tasks =
-        vec![tokio::spawn(accept(listen((Ipv6Addr::UNSPECIFIED, port).into())?, name.to_owned()))];
+    let every = |port: u16| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
+    let mut tasks = vec![tokio::spawn(accept(listen(every(port))?, name.to_owned(), false))];
     if let Some(inner) = inner {
         for address in [SocketAddr::from((Ipv4Addr::LOCALHOST, inner)), (Ipv6Addr::LOCALHOST, inner).into()] {
-            tasks.push(tokio::spawn(accept(listen(address)?, name.to_owned())));
+            tasks.push(tokio::spawn(accept(listen(address)?, name.to_owned(), false)));
         }
+        tasks.push(tokio::spawn(accept(listen(every(inner + 1))?, name.to_owned(), true)));
     }
     say("ready");
     for task in tasks {
@@ -53,14 +55,16 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-async fn accept(listener: TcpListener, name: String) {
+async fn accept(listener: TcpListener, name: String, first: bool) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => {
+            Ok((mut stream, peer)) => {
                 let name = name.clone();
                 tokio::spawn(async move {
                     // A client that goes away is its own affair.
-                    let _ = answer(stream, peer, &name).await;
+                    if !first || stream.write_all(format!("hello {name}\n").as_bytes()).await.is_ok() {
+                        let _ = answer(stream, peer, &name).await;
+                    }
                 });
             }
             Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,

@@ -1,0 +1,363 @@
+//! A node with pods, the agent and the proxy.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{Read, Write as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
+    path::PathBuf,
+    sync::atomic::{AtomicU16, Ordering},
+    time::{Duration, Instant},
+};
+
+use demo::pods::{Node, Place, Pod, Stack};
+
+use super::{Error, Program, Result, eventually, in_pod};
+use crate::harness;
+
+/// How long anything of the node may take on a slow machine.
+pub const SOON: Duration = Duration::from_secs(30);
+/// Where every pod's server answers in lines.
+pub const LINES: u16 = 7000;
+/// Where it answers to the pod itself alone.
+pub const INNER: u16 = 7001;
+/// The namespace of all pods.
+const NAMESPACE: &str = "pods";
+/// The admin server's port, in the node's own network namespace.
+const ADMIN: u16 = 15_000;
+
+/// What of the settings a test wants otherwise.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Lines below `capture:`.
+    pub capture: String,
+    /// Lines at the top.
+    pub more: String,
+    /// Pods are found by their cgroups, not listed.
+    pub discover: bool,
+}
+
+/// A pod with what the manifests say of it.
+pub struct Actor {
+    /// The pod.
+    pub pod: Pod,
+    /// Whether its label says that it is to be captured.
+    pub enrolled: bool,
+    /// Lines below `metadata:` and documents of its own, for some tests.
+    pub probes: String,
+    /// Its service's address.
+    pub service: Ipv4Addr,
+    /// Its server.
+    pub server: Option<Program>,
+}
+
+/// A node with pods, the agent and the proxy. What is in it ends with it.
+pub struct Stage {
+    // Dropped in this order: the proxy and the agent before what they stand on.
+    /// The proxy.
+    pub proxy: Option<Program>,
+    /// The agent.
+    pub agent: Option<Program>,
+    /// The pods, by the order in which they were made.
+    pub actors: Vec<Actor>,
+    /// The node.
+    pub node: Node,
+    options: Options,
+    policies: String,
+}
+
+impl Stage {
+    /// A node without pods; nothing runs yet.
+    ///
+    /// # Errors
+    /// Without root.
+    pub fn new(options: Options) -> Result<Self> {
+        let node = Node::new()?;
+        fs::create_dir(node.folder().join("manifests"))?;
+        Ok(Self { proxy: None, agent: None, actors: Vec::new(), node, options, policies: String::new() })
+    }
+
+    /// Adds a pod with a server in it.
+    ///
+    /// # Errors
+    /// When it cannot be made or its server does not start.
+    pub fn pod(&mut self, name: &str, stack: Stack, enrolled: bool) -> Result<&mut Actor> {
+        let number = u8::try_from(self.actors.len() + 1).unwrap_or(u8::MAX);
+        let pod = self.node.pod(name, stack)?;
+        let service = Ipv4Addr::new(10, 96, 0, number);
+        let mut command = pod.command(in_pod()?);
+        command.args(["serve", name, &LINES.to_string(), &INNER.to_string()]);
+        let server = Program::start(&format!("server of {name}"), command)?;
+        server.line("ready", SOON)?;
+        self.actors.push(Actor { pod, enrolled, probes: String::new(), service, server: Some(server) });
+        let last = self.actors.len() - 1;
+        self.actors.get_mut(last).ok_or_else(|| Error::Late("no pod".to_owned()))
+    }
+
+    /// The pod of that name.
+    ///
+    /// # Panics
+    /// When there is none.
+    #[must_use]
+    #[allow(clippy::panic)]
+    pub fn actor(&self, name: &str) -> &Actor {
+        let found = self.actors.iter().find(|actor| actor.pod.name() == name);
+        found.unwrap_or_else(|| panic!("a pod named {name}"))
+    }
+
+    /// Sets or removes a pod's label.
+    ///
+    /// # Errors
+    /// When the manifests cannot be written.
+    pub fn label(&mut self, name: &str, enrolled: bool) -> Result<()> {
+        for actor in self.actors.iter_mut().filter(|actor| actor.pod.name() == name) {
+            actor.enrolled = enrolled;
+        }
+        self.write_manifests()
+    }
+
+    /// Puts policies beside the pods' manifests.
+    ///
+    /// # Errors
+    /// When the manifests cannot be written.
+    pub fn policies(&mut self, policies: &str) -> Result<()> {
+        policies.clone_into(&mut self.policies);
+        self.write_manifests()
+    }
+
+    /// Writes the settings and starts agent and proxy; captured pods are captured when this returns.
+    ///
+    /// # Errors
+    /// When one does not start or a pod is not captured in time.
+    pub fn start(&mut self) -> Result<()> {
+        self.start_uncaptured()?;
+        self.until_captured()
+    }
+
+    /// As [`Stage::start`], without the wait: where policies refuse what tells whether pods are.
+    ///
+    /// # Errors
+    /// When one does not start.
+    pub fn start_uncaptured(&mut self) -> Result<()> {
+        self.write_manifests()?;
+        fs::write(self.settings_file(), self.settings()?)?;
+        self.start_agent()?;
+        self.start_proxy()?;
+        Ok(())
+    }
+
+    /// Starts the agent.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub fn start_agent(&mut self) -> Result<()> {
+        self.agent = Some(self.process(Place::Agent, "agent")?);
+        Ok(())
+    }
+
+    /// Starts the proxy, whether one runs already or not; the one before is given back.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub fn start_proxy(&mut self) -> Result<Option<Program>> {
+        let proxy = self.process(Place::Proxy, "node")?;
+        Ok(self.proxy.replace(proxy))
+    }
+
+    fn process(&self, place: Place, verb: &str) -> Result<Program> {
+        let binary = harness::binary().map_err(|error| Error::Late(error.to_string()))?;
+        let mut command = self.node.command(place, binary);
+        command.arg(verb).arg("--config").arg(self.settings_file());
+        Program::start(verb, command)
+    }
+
+    /// Waits until every pod that is to be captured is, both ways and by each of its addresses.
+    ///
+    /// # Errors
+    /// When one is not in time; with what agent and proxy said.
+    pub fn until_captured(&self) -> Result<()> {
+        for actor in self.actors.iter().filter(|actor| actor.enrolled) {
+            let to = actor.pod.addresses();
+            for address in to {
+                self.until_way(actor, address, "through")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a connection of the pod to itself goes the way `through` or `past`.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub fn until_way(&self, actor: &Actor, to: IpAddr, way: &str) -> Result<Duration> {
+        let began = Instant::now();
+        let what = format!("{} to {to} goes {way}", actor.pod.name());
+        eventually(&what, SOON, || {
+            let said = self.ask(&actor.pod, (to, LINES).into());
+            if said.starts_with(way) { Ok(()) } else { Err(said) }
+        })
+        .map_err(|error| Error::Late(format!("{error}\n{}", self.told())))?;
+        Ok(began.elapsed())
+    }
+
+    /// One exchange from a pod: `through NAME PEER LOCAL`, `past …` or `error …`.
+    #[must_use]
+    pub fn ask(&self, pod: &Pod, to: SocketAddr) -> String {
+        let asked = in_pod().and_then(|program| {
+            let mut command = pod.command(program);
+            command.args(["ask", &to.to_string(), &next_port().to_string()]);
+            Program::start("in-pod ask", command)?.finish(SOON)
+        });
+        match asked {
+            Ok((_, said)) => said.trim().to_owned(),
+            Err(error) => format!("error {error}"),
+        }
+    }
+
+    /// Starts `in-pod` with `words` in a pod.
+    ///
+    /// # Errors
+    /// When no process can be made.
+    pub fn in_pod(&self, name: &str, words: &[&str]) -> Result<Program> {
+        let mut command = self.actor(name).pod.command(in_pod()?);
+        command.args(words);
+        Program::start(&format!("in-pod {}", words.join(" ")), command)
+    }
+
+    /// A page of the proxy's admin server: status and body.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn page(&self, path: &str) -> Result<(u16, String)> {
+        self.get((Ipv4Addr::LOCALHOST, ADMIN).into(), path)
+    }
+
+    /// `GET path` from the node, in its network namespace.
+    ///
+    /// # Errors
+    /// When nobody answers.
+    pub fn get(&self, to: SocketAddr, path: &str) -> Result<(u16, String)> {
+        let text = self.node.namespace().run(|| {
+            let mut stream = TcpStream::connect_timeout(&to, SOON)?;
+            stream.set_read_timeout(Some(SOON))?;
+            write!(stream, "GET {path} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n\r\n")?;
+            let mut text = Vec::new();
+            stream.read_to_end(&mut text)?;
+            Ok::<_, std::io::Error>(String::from_utf8_lossy(&text).into_owned())
+        })??;
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+        let status = head.split(' ').nth(1).and_then(|word| word.parse().ok());
+        let status = status.ok_or_else(|| Error::Late(format!("{to}{path} answered {text:?}")))?;
+        Ok((status, body.to_owned()))
+    }
+
+    /// The sum over a metric's series whose text holds every one of `labels`.
+    ///
+    /// # Errors
+    /// When `/metrics` does not answer.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Result<f64> {
+        let (_, page) = self.page("/metrics")?;
+        let fits = |line: &&str| {
+            line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
+                && labels.iter().all(|label| line.contains(label))
+        };
+        let value = |line: &str| line.rsplit(' ').next().and_then(|text| text.parse::<f64>().ok());
+        Ok(page.lines().filter(fits).filter_map(value).sum())
+    }
+
+    /// What agent and proxy have written, for the reader of a failure.
+    #[must_use]
+    pub fn told(&self) -> String {
+        let tail = |program: &Option<Program>| {
+            let said = program.as_ref().map(Program::said).unwrap_or_default();
+            let lines: Vec<&str> = said.lines().collect();
+            lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+        };
+        format!("--- agent\n{}\n--- proxy\n{}", tail(&self.agent), tail(&self.proxy))
+    }
+
+    fn settings_file(&self) -> PathBuf {
+        self.node.folder().join("fhirward.yaml")
+    }
+
+    fn settings(&self) -> Result<String> {
+        let folder = self.node.folder().display();
+        let mut text = format!(
+            "mesh:\n  manifests: [\"{folder}/manifests\"]\n\
+             observe: {{accessLog: {{enabled: false}}}}\n\
+             admin: {{address: \"127.0.0.1:{ADMIN}\"}}\n\
+             {}\
+             capture:\n  socket: {folder}/agent.sock\n  pinPath: {}/fhirward\n  cgroupRoot: {}\n{}",
+            self.options.more,
+            self.node.pins().display(),
+            self.node.cgroup().display(),
+            self.options.capture,
+        );
+        if self.options.discover {
+            text += "  discover: true\n";
+            return Ok(text);
+        }
+        text += "  pods:\n";
+        for actor in &self.actors {
+            let (netns, cgroup) = (actor.pod.namespace().path().display(), actor.pod.cgroup().display());
+            let name = actor.pod.name();
+            writeln!(text, "  - {{name: {NAMESPACE}/{name}, netns: {netns}, cgroup: {cgroup}}}")
+                .map_err(|_| Error::Late("formatting".to_owned()))?;
+        }
+        Ok(text)
+    }
+
+    /// Writes the manifests of all pods, in one step.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_manifests(&self) -> Result<()> {
+        let mut text = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}\n");
+        for actor in &self.actors {
+            text += &actor.manifest();
+        }
+        text += &self.policies;
+        let aside = self.node.folder().join("manifests.next");
+        fs::write(&aside, text)?;
+        Ok(fs::rename(aside, self.node.folder().join("manifests/all.yaml"))?)
+    }
+}
+
+impl Actor {
+    /// Pod and Service.
+    fn manifest(&self) -> String {
+        let name = self.pod.name();
+        let mesh = if self.enrolled { "enabled" } else { "disabled" };
+        let addresses = self.pod.addresses();
+        let first = addresses.first().map(ToString::to_string).unwrap_or_default();
+        let all: Vec<String> = addresses.iter().map(|ip| format!("{{ip: \"{ip}\"}}")).collect();
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {NAMESPACE}, uid: {uid}, \
+             labels: {{app: {name}, fhirward.dev/mesh: {mesh}}}}}\n\
+             spec:\n  containers:\n  - name: c\n    ports: [{{name: lines, containerPort: {LINES}}}]\n{probes}\
+             status: {{podIP: \"{first}\", podIPs: [{ips}]}}\n\
+             ---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
+             spec:\n  clusterIP: {service}\n  clusterIPs: [{service}]\n  selector: {{app: {name}}}\n  \
+             ports: [{{name: lines, port: {LINES}, targetPort: {LINES}}}, {{name: short, port: 70, targetPort: {LINES}}}]\n",
+            uid = uid(name),
+            probes = self.probes,
+            ips = all.join(", "),
+            service = self.service,
+        )
+    }
+}
+
+/// Another one each time, below the ephemeral ports: the proxy's connections never have it.
+fn next_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    10_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000
+}
+
+/// A uid made of a name, of the form that Kubernetes gives.
+#[must_use]
+pub fn uid(name: &str) -> String {
+    let sum = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{:08x}-0000-4000-8000-{:012x}", sum >> 32, sum & 0xffff_ffff)
+}
