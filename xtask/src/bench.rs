@@ -22,6 +22,10 @@ pub fn bench(arguments: &[String]) -> Result<(), Failure> {
     let asks_for_help = arguments.iter().any(|word| word == "--help" || word == "-h");
     if !asks_for_help {
         provision::provision(Part::BENCH)?;
+        // Only root can measure capture; without it the rows say that they are left out.
+        if provision::is_root() {
+            provision::provision(&[Part::Iptables])?;
+        }
         run.arg("--envoy").arg(provision::ready(Part::Envoy)?.join("bin/envoy"));
         run.arg("--haproxy").arg(provision::ready(Part::Haproxy)?.join("bin/haproxy"));
         run.arg("--fhir-gateway").arg(provision::ready(Part::FhirGateway)?);

@@ -9,7 +9,7 @@ mod tools;
 
 mod envoy;
 mod h2spec;
-mod haproxy;
+mod installed;
 mod keycloak;
 mod newman;
 mod prometheus;
@@ -20,6 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use parts::{Part, cache, ready};
+pub use tools::is_root;
 
 use crate::command::{Context, Failure, say};
 
@@ -59,7 +60,8 @@ fn make(part: Part, cache: &Path) -> Result<(), Failure> {
         Part::Keycloak => keycloak::make(&workshop),
         Part::Hapi | Part::HapiJpa | Part::FhirGateway => java::make(part, &workshop),
         Part::Newman => newman::make(&workshop),
-        Part::Haproxy => haproxy::make(&workshop),
+        Part::Haproxy => installed::make(&workshop, &[("haproxy", "-v")]),
+        Part::Iptables => installed::make(&workshop, &[("iptables", "--version"), ("bpftool", "version")]),
         Part::Prometheus => prometheus::make(&workshop),
         Part::Envoy => envoy::make(&workshop),
         Part::H2spec => h2spec::make(&workshop),

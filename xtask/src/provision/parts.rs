@@ -41,6 +41,8 @@ pub enum Part {
     Haproxy,
     /// Google's, a peer of the benchmark.
     FhirGateway,
+    /// iptables and bpftool, for the benchmark's rows of capture.
+    Iptables,
 }
 
 impl Part {
@@ -69,6 +71,7 @@ impl Part {
             Self::H2spec => "h2spec",
             Self::Haproxy => "haproxy",
             Self::FhirGateway => "fhir-gateway",
+            Self::Iptables => "iptables",
         }
     }
 
@@ -92,7 +95,7 @@ impl Part {
                 hash_folder(&self.source(), &mut hasher)?;
                 Ok(format!("{:016x}", hasher.finish()))
             }
-            Self::Prometheus | Self::Haproxy => Ok("debian".to_owned()),
+            Self::Prometheus | Self::Haproxy | Self::Iptables => Ok("debian".to_owned()),
             Self::Envoy => Ok(ENVOY.to_owned()),
         }
     }

@@ -26,6 +26,8 @@ const TOOLS: &[Tool] = &[
     Tool { program: "mvn", package: "maven", proof: &[], needed_by: JAVA_PARTS },
     Tool { program: "unzip", package: "unzip", proof: &[], needed_by: &[Part::Keycloak] },
     Tool { program: "haproxy", package: "haproxy", proof: &[], needed_by: &[Part::Haproxy] },
+    Tool { program: "iptables", package: "iptables", proof: &[], needed_by: &[Part::Iptables] },
+    Tool { program: "bpftool", package: "bpftool", proof: &[], needed_by: &[Part::Iptables] },
     Tool { program: "node", package: "nodejs", proof: &[], needed_by: &[Part::Newman] },
     Tool { program: "npm", package: "npm", proof: &[], needed_by: &[Part::Newman] },
     // Debian's python3 comes without what a virtual environment is made of.
@@ -88,7 +90,8 @@ pub(super) fn update_lists() -> Result<(), Failure> {
     with_retries(|| apt(&["update"]))
 }
 
-pub(super) fn is_root() -> bool {
+/// Whether this process may install packages and make network namespaces.
+pub fn is_root() -> bool {
     command::output("id", &["-u"]).is_some_and(|text| text.trim() == "0")
 }
 
