@@ -4,6 +4,7 @@
 
 pub mod admin;
 pub mod agent;
+pub mod capture;
 pub mod commands;
 pub mod policy_test;
 pub mod problems;

@@ -1,4 +1,5 @@
-//! The wiring of `fhirward run`: settings to sources, authenticator, engine, listeners, admin server.
+//! The wiring of `fhirward run` and `fhirward node`: settings to sources, authenticator, engine,
+//! listeners, captured pods, admin server.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     Settings,
     admin::{self, Told},
-    problems,
+    capture, problems,
     settings::{ListenerRole, ListenerSettings},
 };
 
@@ -84,6 +85,11 @@ impl Node {
             Arc::clone(&limits),
             engine_settings,
         );
+        let (captured, report) = settings
+            .capture
+            .as_ref()
+            .map(|settings| capture::start(settings, stop.clone(), last.clone()))
+            .unzip();
         let told = Told {
             snapshots: source.snapshots,
             status: source.status,
@@ -91,11 +97,12 @@ impl Node {
             recorder: Arc::clone(&recorder),
             listeners: Arc::clone(&addresses),
             certificates,
+            capture: report,
             stop: stop.clone(),
         };
         tokio::spawn(admin::serve(admin_socket, told, last.clone()));
         let proxy = Proxy::new(Arc::new(engine), Arc::new(Tell(recorder)), limits);
-        let proxy = tokio::spawn(proxy.run(bound, None, stop));
+        let proxy = tokio::spawn(proxy.run(bound, captured, stop));
         for (name, address) in addresses.iter() {
             tracing::info!(listener = name, %address, "listening");
         }

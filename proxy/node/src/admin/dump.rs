@@ -34,6 +34,7 @@ pub(super) fn dump(told: &Told) -> Value {
             "unused": status.unused,
         },
         "issuers": told.authenticator.issuers(),
+        "capture": told.capture.as_ref().map(super::capture::dump),
     })
 }
 

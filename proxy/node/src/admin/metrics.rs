@@ -11,6 +11,9 @@ pub(super) fn page(told: &Told) -> Result<String, ExpositionError> {
     tokens(&mut page, told);
     manifests(&mut page, told);
     certificates(&mut page, told);
+    if let Some(capture) = &told.capture {
+        super::capture::metrics(&mut page, capture);
+    }
     page.gauge(
         "istio_build",
         "Constant 1, labelled with what runs.",
@@ -151,6 +154,6 @@ fn certificates(page: &mut Exposition, told: &Told) {
 
 /// Samples are floating point by format.
 #[allow(clippy::cast_precision_loss)]
-fn count(value: u64) -> f64 {
+pub(super) fn count(value: u64) -> f64 {
     value as f64
 }

@@ -1,5 +1,6 @@
 //! The operators' address: `/metrics`, `/healthz`, `/readyz`, `/config_dump`.
 
+mod capture;
 mod dump;
 mod metrics;
 
@@ -20,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::problems;
+use crate::{capture::Report, problems};
 
 /// What the admin pages tell of.
 #[derive(Clone)]
@@ -31,6 +32,7 @@ pub(crate) struct Told {
     pub(crate) recorder: Arc<observe::Recorder>,
     pub(crate) listeners: Arc<Vec<(String, SocketAddr)>>,
     pub(crate) certificates: Arc<Vec<(String, Arc<Tls>)>>,
+    pub(crate) capture: Option<Report>,
     pub(crate) stop: CancellationToken,
 }
 
@@ -56,14 +58,18 @@ async fn metrics_page(State(told): State<Told>) -> Response {
     }
 }
 
-/// 200 while there is a snapshot to judge by, else 503. A refused manifest is told here with file,
+/// 200 while there is a snapshot to judge by and, where pods are captured, those that the agent told
+/// of at first are served; else 503. An agent that goes is told here (`capture.agent: false`), but what
+/// is served goes on being served and so does readiness. A refused manifest is told here with file,
 /// line and field (`current: false`), but the last good policy goes on holding and so does
 /// readiness: a mistyped file must not take every gateway out of service (invariant 5).
 async fn ready(State(told): State<Told>) -> Response {
     let status = told.status.borrow().clone();
     let version = told.snapshots.borrow().as_ref().map(|snapshot| snapshot.version);
     let draining = told.stop.is_cancelled();
-    let ready = version.is_some() && !draining;
+    let capture = told.capture.as_ref().map(Report::standing);
+    let complete = capture.as_ref().is_none_or(|capture| capture.complete);
+    let ready = version.is_some() && complete && !draining;
     let body: Value = json!({
         "ready": ready,
         "current": status.problems.is_empty(),
@@ -72,6 +78,7 @@ async fn ready(State(told): State<Told>) -> Response {
         "problems": status.problems.iter().map(problems::json).collect::<Vec<_>>(),
         "certificates": certificates(&told),
         "issuers": told.authenticator.issuers(),
+        "capture": capture,
     });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(body)).into_response()

@@ -4,6 +4,7 @@
 
 mod check;
 mod explain;
+mod node;
 mod output;
 mod run;
 mod test;
@@ -18,8 +19,11 @@ const UNUSABLE: u8 = 2;
 /// The commands.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Run the proxy.
+    /// Run the proxy: on the settings' listeners, and for captured pods where the settings have some.
     Run(run::Arguments),
+    /// Run the proxy of this node's captured pods, which `fhirward agent` captures. Started as root, it
+    /// becomes another user and gives up every right.
+    Node(node::Arguments),
     /// Check manifests: schema, unknown fields, rules that can never match, Keycloak traps.
     Check(check::Arguments),
     /// Explain one request: every rule looked at, what matched, what did not and what it saw.
@@ -36,6 +40,7 @@ impl Command {
     pub fn run(self) -> ExitCode {
         match self {
             Self::Run(arguments) => arguments.run(),
+            Self::Node(arguments) => arguments.run(),
             Self::Check(arguments) => arguments.run(),
             Self::Explain(arguments) => arguments.run(),
             Self::Test(arguments) => arguments.run(),

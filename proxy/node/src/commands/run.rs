@@ -1,4 +1,4 @@
-//! `fhirward run`
+//! `fhirward run` and `fhirward node`: the proxy.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
 use super::{UNUSABLE, complain};
-use crate::{Node, Settings, problems};
+use crate::{Node, Settings, capture::confine::confine, problems};
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -17,7 +17,14 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// Where the settings capture pods, `run` is what `node` is: whoever wrote them expects the pods
+    /// to be served, and by a proxy that has no rights.
     pub(super) fn run(self) -> ExitCode {
+        self.start(|_| Ok(()))
+    }
+
+    /// As `run`, where the settings hold what `fit` asks for.
+    pub(super) fn start(self, fit: impl FnOnce(&Settings) -> Result<(), String>) -> ExitCode {
         let settings = match Settings::load(&self.config) {
             Ok(settings) => settings,
             Err(problem) => {
@@ -25,7 +32,18 @@ impl Arguments {
                 return ExitCode::from(UNUSABLE);
             }
         };
+        if let Err(message) = fit(&settings) {
+            complain(&format!("{}: {message}", self.config.display()));
+            return ExitCode::from(UNUSABLE);
+        }
         start_log();
+        // Before the first thread, and before anything that a stranger sends is read.
+        if let Some(capture) = &settings.capture
+            && let Err(error) = confine(capture.user)
+        {
+            complain(&error.to_string());
+            return ExitCode::from(UNUSABLE);
+        }
         // One worker needs no stealing and no waking of other workers.
         let mut builder = if settings.admin.threads == 1 {
             tokio::runtime::Builder::new_current_thread()

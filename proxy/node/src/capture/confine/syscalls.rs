@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use libc::{
     AF_INET, AF_INET6, AF_NETLINK, AF_UNIX, CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS,
-    CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, CLONE_THREAD, EPERM, FIOCLEX, FIONBIO, FIONREAD,
-    IPPROTO_TCP, IPPROTO_UDP, NETLINK_ROUTE, PR_SET_NAME, PROT_EXEC, PROT_WRITE, SOCK_DGRAM, SOCK_STREAM,
-    TCGETS, TIOCOUTQ,
+    CLONE_NEWPID, CLONE_NEWUSER, CLONE_NEWUTS, CLONE_THREAD, EPERM, FIOCLEX, FIONBIO, FIONREAD, IPPROTO_TCP,
+    IPPROTO_UDP, NETLINK_ROUTE, PR_SET_NAME, PROT_EXEC, PROT_WRITE, SOCK_DGRAM, SOCK_STREAM, TCGETS,
+    TIOCOUTQ,
 };
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Length, SeccompCmpOp as Is, SeccompCondition as Condition,
@@ -168,13 +168,8 @@ const BPF_COMMANDS: [u32; 4] = [1, 3, 21, 15];
 /// Commands of `ioctl` on sockets and terminals that change nothing outside of them.
 const IOCTLS: [u64; 5] = [FIONBIO, FIONREAD, FIOCLEX, TCGETS, TIOCOUTQ];
 /// Flags of `clone` that would make a namespace.
-const NAMESPACES: i32 = CLONE_NEWNS
-    | CLONE_NEWCGROUP
-    | CLONE_NEWUTS
-    | CLONE_NEWIPC
-    | CLONE_NEWUSER
-    | CLONE_NEWPID
-    | CLONE_NEWNET;
+const NAMESPACES: i32 =
+    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 /// The type of a socket without SOCK_NONBLOCK and SOCK_CLOEXEC.
 const SOCKET_TYPE: u64 = 0xf;
 
@@ -243,11 +238,7 @@ fn sockets() -> Vec<Vec<Argument>> {
     for family in [AF_INET, AF_INET6] {
         for (kind, protocol) in [(SOCK_STREAM, IPPROTO_TCP), (SOCK_DGRAM, IPPROTO_UDP)] {
             for protocol in [0, protocol] {
-                allowed.push(vec![
-                    (0, Is::Eq, number(family)),
-                    of_type(kind),
-                    (2, Is::Eq, number(protocol)),
-                ]);
+                allowed.push(vec![(0, Is::Eq, number(family)), of_type(kind), (2, Is::Eq, number(protocol))]);
             }
         }
     }
