@@ -6,6 +6,7 @@ use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
 use xtask::bench;
+use xtask::bpf::{self, Architecture};
 use xtask::command::{self, Failure, say};
 use xtask::fuzz::{self, Plan};
 use xtask::provision::{self, Part};
@@ -38,6 +39,15 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Builds the BPF object that is committed below ebpf-redirect. Needs Debian's packages, installed as root.
+    Bpf {
+        /// Change nothing; fail where the committed object is not what its sources give.
+        #[arg(long)]
+        check: bool,
+        /// Whose registers the object is for.
+        #[arg(long, value_enum, default_value = "x86_64")]
+        target_arch: Architecture,
+    },
     /// The fuzz targets of tests/fuzz, one after the other. Needs a nightly compiler.
     Fuzz {
         /// For how long, each.
@@ -65,6 +75,7 @@ fn main() -> ExitCode {
         Verb::Demo { args } => demo(&args),
         Verb::Test { no_real } => suite::test(no_real),
         Verb::Bench { args } => bench::bench(&args),
+        Verb::Bpf { check, target_arch } => bpf::bpf(target_arch, check),
         Verb::Fuzz { seconds, target, keep } => fuzz::fuzz(&Plan { seconds, target, keep }),
         Verb::Lint => suite::lint(),
         Verb::Provision { parts } => provision::provision(&parts),

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::bpf::{self, Architecture};
 use crate::command::{self, Failure, say};
 use crate::provision;
 
-/// The feature of the crate `tests` behind which the tests against real components stand.
-const REAL: &str = "tests/real";
+/// The features of the crate `tests` behind which the tests against real components and those of
+/// capture stand. Always both: what is built for the one is then not built once more for the other.
+const ALL: &str = "tests/real,tests/node";
 
 struct Steps {
     done: Vec<(&'static str, Duration, bool)>,
@@ -49,34 +51,66 @@ impl Steps {
 /// The first step that fails. A real component that cannot be had is a failure, never a skip;
 /// `no_real` leaves them out, and is refused where `CI=true`.
 pub fn test(no_real: bool) -> Result<(), Failure> {
-    if no_real && std::env::var("CI").is_ok_and(|value| value == "true") {
+    let (ci, root) = (std::env::var("CI").is_ok_and(|value| value == "true"), provision::is_root());
+    if no_real && ci {
         return Err(Failure("--no-real is refused where CI=true: CI runs the real parts".to_owned()));
     }
+    if !root && ci {
+        return Err(Failure("CI=true needs root: CI runs the tests of capture".to_owned()));
+    }
     let mut steps = Steps::new();
-    let outcome = test_steps(&mut steps, no_real);
+    let outcome = test_steps(&mut steps, no_real, root);
     steps.summary();
     if no_real {
         say("LEFT OUT (--no-real): every test against Keycloak, HAPI, Newman, Prometheus, Envoy and h2spec");
     }
+    if !root {
+        say("LEFT OUT (not root): the tests of capture, those of the loader, and the demo with --capture");
+    }
     outcome
 }
 
-fn test_steps(steps: &mut Steps, no_real: bool) -> Result<(), Failure> {
+fn test_steps(steps: &mut Steps, no_real: bool, root: bool) -> Result<(), Failure> {
     if !no_real {
         steps.step("provision real components", || provision::provision(&[]))?;
+        steps.step("BPF object, rebuilt and compared", || bpf::bpf(Architecture::X86_64, true))?;
+    }
+    if root {
+        steps.step("provision what pods run", provision::pods)?;
     }
     steps.step("format", format)?;
     steps.step("clippy", clippy)?;
     // The whole-proxy tests run the binary that lies beside them.
     steps.step("build the binaries", || {
-        command::show(command::cargo().args(["build", "--workspace", "--bins", "--features", REAL]))
+        command::show(command::cargo().args(["build", "--workspace", "--bins", "--features", ALL]))
     })?;
     steps.step("tests", || command::show(command::cargo().args(["test", "--workspace"])))?;
     steps.step("demo, once", || command::show(Command::new(debug_binary("fhirward-demo")).arg("--once")))?;
+    if root {
+        steps.step("tests of the loader, as root", || command::show(&mut loader_tests()))?;
+        steps.step("tests of capture, as root", || command::show(&mut capture_tests()))?;
+        steps.step("demo with capture, once", || {
+            let words = ["--scenario", "data-mesh", "--capture", "--once"];
+            command::show(Command::new(debug_binary("fhirward-demo")).args(words))
+        })?;
+    }
     if !no_real {
         steps.step("tests against real components", || command::show(&mut real_tests()))?;
     }
     Ok(())
+}
+
+/// One at a time: each has agent, proxy and pods of its own, and the machine's two cores must do.
+fn capture_tests() -> Command {
+    let mut cargo = command::cargo();
+    cargo.args(["test", "--workspace", "--features", ALL, "--test", "node", "--", "--test-threads=1"]);
+    cargo
+}
+
+fn loader_tests() -> Command {
+    let mut cargo = command::cargo();
+    cargo.args(["test", "-p", "loader", "--features", "root", "--", "--test-threads=1"]);
+    cargo
 }
 
 fn debug_binary(name: &str) -> PathBuf {
@@ -87,7 +121,7 @@ fn debug_binary(name: &str) -> PathBuf {
 /// is named so that its dependencies are not built once more with other features.
 fn real_tests() -> Command {
     let mut cargo = command::cargo();
-    cargo.args(["test", "--workspace", "--features", REAL]);
+    cargo.args(["test", "--workspace", "--features", ALL]);
     cargo.args([
         "--test",
         "real_parts",
@@ -125,11 +159,14 @@ fn lint_steps(steps: &mut Steps) -> Result<(), Failure> {
 }
 
 fn format() -> Result<(), Failure> {
-    command::show(command::cargo().args(["fmt", "--all", "--", "--check"]))
+    command::show(command::cargo().args(["fmt", "--all", "--", "--check"]))?;
+    // A workspace of its own.
+    let programs = "ebpf-redirect/programs/Cargo.toml";
+    command::show(command::cargo().args(["fmt", "--manifest-path", programs, "--", "--check"]))
 }
 
 fn clippy() -> Result<(), Failure> {
     let mut cargo = command::cargo();
-    cargo.args(["clippy", "--workspace", "--all-targets", "--features", REAL]);
+    cargo.args(["clippy", "--workspace", "--all-targets", "--features", ALL]);
     command::show(cargo.args(["--", "-D", "warnings"]))
 }

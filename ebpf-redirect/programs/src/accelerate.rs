@@ -3,7 +3,7 @@
 
 use abi::{Address, Counter, FastKey};
 use aya_ebpf::bindings::{BPF_F_INGRESS, BPF_NOEXIST};
-use aya_ebpf::helpers::generated::bpf_sock_hash_update;
+use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sock_hash_update};
 use aya_ebpf::macros::sk_msg;
 use aya_ebpf::programs::SkMsgContext;
 
@@ -48,7 +48,8 @@ pub fn accelerate(context: SkMsgContext) -> u32 {
         (read_volatile(&raw const (*message).local_ip4), read_volatile(&raw const (*message).remote_ip4))
     };
     let key = FastKey {
-        netns: pod::netns(),
+        // One copy of this program serves all pods.
+        netns: unsafe { bpf_get_netns_cookie(message.cast()) },
         local: Address::from_v4(remote, remote_port),
         remote: Address::from_v4(local, local_port),
     };

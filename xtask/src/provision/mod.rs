@@ -7,6 +7,7 @@ mod java;
 mod parts;
 mod tools;
 
+mod bpf_linker;
 mod envoy;
 mod h2spec;
 mod installed;
@@ -51,6 +52,27 @@ pub fn provision(parts: &[Part]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes what builds the BPF object available: the linker, and Debian's packages, which may be missing
+/// where the linker is not, since they lie outside the cache.
+///
+/// # Errors
+/// One sentence that names what is missing or failed.
+pub fn bpf_toolchain() -> Result<PathBuf, Failure> {
+    tools::ensure(&[Part::BpfLinker])?;
+    provision(&[Part::BpfLinker])?;
+    Ok(Part::BpfLinker.folder().join("bin"))
+}
+
+/// Makes available what the tests of capture need beside the house: all of it is Debian's, and lies
+/// outside the cache.
+///
+/// # Errors
+/// One sentence that names what is missing or failed.
+pub fn pods() -> Result<(), Failure> {
+    tools::ensure(&[Part::Pods])?;
+    provision(&[Part::Pods])
+}
+
 /// Builds one part aside, stamps it, and puts it in its place.
 fn make(part: Part, cache: &Path) -> Result<(), Failure> {
     say(&format!("{part}: being made"));
@@ -62,9 +84,13 @@ fn make(part: Part, cache: &Path) -> Result<(), Failure> {
         Part::Newman => newman::make(&workshop),
         Part::Haproxy => installed::make(&workshop, &[("haproxy", "-v")]),
         Part::Iptables => installed::make(&workshop, &[("iptables", "--version"), ("bpftool", "version")]),
+        Part::Pods => {
+            installed::make(&workshop, &[("ip", "-V"), ("curl", "--version"), ("psql", "--version")])
+        }
         Part::Prometheus => prometheus::make(&workshop),
         Part::Envoy => envoy::make(&workshop),
         Part::H2spec => h2spec::make(&workshop),
+        Part::BpfLinker => bpf_linker::make(&workshop),
     }
     .map_err(|failure| Failure(format!("{part} cannot be provisioned: {failure}")))?;
     workshop.install(part, cache)?;

