@@ -4,7 +4,10 @@
 
 mod clients;
 mod inbound;
+mod kills;
+mod labels;
 mod open;
 mod past;
+mod press;
 mod scripts;
 mod views;

@@ -1,6 +1,6 @@
 """What an application sees of a captured connection: what it would see of any other.
 
-    python3 views.py TO PORT OWN
+    python3 views.py TO PORT OWN AS-SEEN-BY-THE-SERVER
 """
 
 import ipaddress
@@ -11,7 +11,7 @@ import sys
 
 from common import run, same
 
-to, port, own = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+to, port, own, client_seen = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4]
 SIX = ":" in to
 FAMILY = socket.AF_INET6 if SIX else socket.AF_INET
 BANNER = port + 2
@@ -74,7 +74,7 @@ def seen():
     with connected() as sock:
         sock.sendall(b"who\n")
         _, client, server = line(sock).split()
-        same(host(client), own, "the server's peer")
+        same(host(client), client_seen, "the server's peer")
         same(server, f"[{to}]:{port}" if SIX else f"{to}:{port}", "where it was reached")
 
 
@@ -86,7 +86,7 @@ def bound():
         same(sock.getpeername()[:2], (to, port))
         same(sock.getsockname()[0], own)
         sock.sendall(b"who\n")
-        same(host(line(sock).split()[1]), own)
+        same(host(line(sock).split()[1]), client_seen)
 
 
 def mapped():
