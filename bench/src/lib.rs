@@ -3,6 +3,7 @@
 //!
 //! Speed lives here and never in a timed test: machines are shared, only ratios within one run count.
 
+pub mod capture;
 pub mod cell;
 pub mod load;
 pub mod machine;

@@ -26,8 +26,12 @@ pub struct Goal {
     pub in_every_round: Option<bool>,
 }
 
-enum Wanted {
+/// What a figure should be.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted {
+    /// No less.
     AtLeast(f64),
+    /// No more.
     AtMost(f64),
 }
 
@@ -110,7 +114,9 @@ pub fn lines(goals: &[Goal]) -> String {
     out
 }
 
-fn goal(says: &'static str, wanted: Wanted, measured: Option<Spread>) -> Goal {
+/// A goal beside its figure.
+#[must_use]
+pub fn goal(says: &'static str, wanted: Wanted, measured: Option<Spread>) -> Goal {
     let (text, verdict) = match wanted {
         Wanted::AtLeast(least) => (
             format!("at least {least:.1}"),

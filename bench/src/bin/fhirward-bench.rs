@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use bench::capture::world::Files;
+use bench::capture::{self, Section};
 use bench::load::{Documents, Reactor};
 use bench::machine::Machine;
 use bench::peers::process::free_address;
@@ -24,6 +26,9 @@ use serde_json::json;
 /// What `--quick` looks at: every goal, and what differs most.
 const QUICK: &[&str] = &["read", "fresh", "h2", "down", "up", "policies", "flood", "reload"];
 
+/// The name of the rows with pods, for `--only`.
+const CAPTURE: &str = "capture";
+
 /// Fhirward and its peers side by side: requests per CPU-second, latency at equal load, memory.
 #[derive(Parser)]
 #[command(name = "fhirward-bench")]
@@ -31,7 +36,7 @@ struct Arguments {
     /// Fewer workloads and rounds, shorter phases: about five minutes, for a first look.
     #[arg(long)]
     quick: bool,
-    /// Only these workloads.
+    /// Only these workloads; `capture` is the one with pods, which needs root.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only these peers.
@@ -108,8 +113,16 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         say(&report::table(workload, &found))?;
         rows.extend(found);
     }
-    say(&report::summary(&rows))?;
-    let goals = reach::goals(&rows);
+    let captured = captured(arguments, &world, [load_core, peer_core])?;
+    if !rows.is_empty() {
+        say(&report::summary(&rows))?;
+    }
+    let mut goals = if rows.is_empty() { Vec::new() } else { reach::goals(&rows) };
+    if let Some(section) = &captured {
+        say(&capture::report::table(section))?;
+        say(&capture::report::acceleration(section))?;
+        goals.extend(capture::report::goals(section));
+    }
     say(&reach::lines(&goals))?;
     say(&format!(
         "{} rounds of {} s a phase, {:.0} s in all. Medians; in brackets least and greatest.",
@@ -120,11 +133,32 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     if let Some(folder) = &arguments.results {
         let file = folder.join(format!("{}-{}.json", machine.date, machine.class()));
         let extent = json!({"rounds": extent.rounds, "seconds": extent.span.as_secs_f64()});
-        let all = json!({"machine": machine, "extent": extent, "rows": rows, "reach": goals});
+        let all = json!({
+            "machine": machine, "extent": extent, "rows": rows, "capture": captured, "reach": goals,
+        });
         fs::create_dir_all(folder)?;
         fs::write(&file, serde_json::to_string_pretty(&all)? + "\n")?;
     }
-    Ok(!rows.iter().any(|row: &Row| row.failed))
+    let lost = captured.is_some_and(|section| section.rows.iter().any(|row| row.failed.is_some()));
+    Ok(!lost && !rows.iter().any(|row: &Row| row.failed))
+}
+
+/// The rows with pods, where they are wanted and can be had.
+fn captured(
+    arguments: &Arguments,
+    world: &World,
+    [load_core, peer_core]: [usize; 2],
+) -> Result<Option<Section>, Box<dyn Error>> {
+    let named = arguments.only.iter().any(|name| name == CAPTURE);
+    if !named && !(arguments.only.is_empty() && arguments.peers.is_empty()) {
+        return Ok(None);
+    }
+    if !rustix::process::geteuid().is_root() {
+        say("### capture: LEFT OUT: pods as network namespaces, and what captures them, need root\n")?;
+        return Ok(None);
+    }
+    let files = Files { ours: world.programs.ours.clone(), load_core, peer_core };
+    Ok(Some(capture::run(&files, &world.tokens, extent(arguments), &mut note)?))
 }
 
 fn extent(arguments: &Arguments) -> Extent {
@@ -141,10 +175,10 @@ fn chosen(arguments: &Arguments) -> Result<Vec<&'static Workload>, String> {
     let find = |name: &String| {
         ALL.iter().find(|workload| workload.name == name).ok_or_else(|| {
             let known: Vec<&str> = ALL.iter().map(|workload| workload.name).collect();
-            format!("no workload {name}; there are {}", known.join(", "))
+            format!("no workload {name}; there are {}, {CAPTURE}", known.join(", "))
         })
     };
-    arguments.only.iter().map(find).collect()
+    arguments.only.iter().filter(|name| *name != CAPTURE).map(find).collect()
 }
 
 fn peers(workload: &Workload, chosen: &[Peer], programs: &Programs) -> Vec<Peer> {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -75,7 +75,15 @@ impl Reactor {
     /// # Errors
     /// When the port is taken, or the kernel gives no event queue.
     pub fn new(port: u16, documents: Documents) -> io::Result<Self> {
-        let upstream = Upstream::bind(port, documents)?;
+        Self::listening((Ipv4Addr::LOCALHOST, port).into(), documents)
+    }
+
+    /// A loop whose upstream listens on this address.
+    ///
+    /// # Errors
+    /// As [`Reactor::new`].
+    pub fn listening(address: SocketAddr, documents: Documents) -> io::Result<Self> {
+        let upstream = Upstream::bind(address, documents)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &upstream.listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         Ok(Self { epoll, upstream, scratch: vec![0; SCRATCH], events: Vec::with_capacity(EVENTS) })

@@ -2,7 +2,7 @@
 //! that generator and upstream never fight for their core.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 
 use super::http1::{self, Body};
@@ -112,8 +112,8 @@ pub(super) enum Turn {
 }
 
 impl Upstream {
-    pub(super) fn bind(port: u16, documents: Documents) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    pub(super) fn bind(address: SocketAddr, documents: Documents) -> io::Result<Self> {
+        let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         Ok(Self { listener, connections: Vec::new(), documents, served: 0 })
     }

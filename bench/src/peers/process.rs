@@ -55,13 +55,18 @@ impl Process {
         Ok(Self { child: command.spawn()?, log })
     }
 
+    /// What was started by other means; its output goes to `log`.
+    #[must_use]
+    pub fn adopt(child: Child, log: PathBuf) -> Self {
+        Self { child, log }
+    }
+
     /// User and system time that all threads have used so far, those that are gone included.
     ///
     /// # Errors
     /// When the process is gone.
     pub fn cpu(&self) -> io::Result<Duration> {
-        cpu_in(&fs::read_to_string(self.proc("stat"))?)
-            .ok_or_else(|| io::Error::other("no times in /proc/PID/stat"))
+        cpu_of(self.child.id())
     }
 
     /// What it keeps in memory now.
@@ -91,6 +96,15 @@ impl Process {
     fn proc(&self, name: &str) -> String {
         format!("/proc/{}/{name}", self.child.id())
     }
+}
+
+/// User and system time of all threads of a process, of one that has just ended too.
+///
+/// # Errors
+/// When it is gone.
+pub fn cpu_of(id: u32) -> io::Result<Duration> {
+    cpu_in(&fs::read_to_string(format!("/proc/{id}/stat"))?)
+        .ok_or_else(|| io::Error::other("no times in /proc/PID/stat"))
 }
 
 fn memory_in(text: &str) -> Option<Memory> {
