@@ -82,6 +82,12 @@ pub enum EnrolError {
     /// A step failed; everything was undone and the pod is as it was before.
     #[error("{0}; undone: the pod is as it was, its traffic is NOT captured")]
     Undone(LoadError),
+    /// The pod was whole before and is so still, with the programs it had; it could not be renewed.
+    #[error("{error}; kept: the pod stays enrolled with the programs it had")]
+    Kept {
+        /// What failed.
+        error: LoadError,
+    },
     /// A step failed and undoing, or mending, failed too: the pod is partly enrolled and cannot open
     /// or receive connections until `enrol` or `unenrol` succeeds.
     #[error(

@@ -17,8 +17,14 @@
 mod cgroup;
 mod error;
 mod kernel;
+mod maps;
+mod netlink;
 mod netns;
+mod object;
+mod pins;
 mod sockets;
+mod sys;
+mod wire;
 
 pub mod doctor;
 pub mod proxy;

@@ -1,0 +1,150 @@
+//! The guards at the pod's interfaces: `guard` inside, `host_guard` where the veth pair ends on the
+//! node.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use super::{Kernel, Slot};
+use crate::{
+    Interface, LoadError, Netns,
+    netlink::route,
+    object::{GUARD, HOST_GUARD},
+    sys::{self, Place, Target},
+};
+
+impl Kernel {
+    /// Guards interfaces that the pod has gained and forgets those that it has lost; returns what cannot
+    /// be guarded on the node's side. Call it once a second.
+    pub fn reconcile(&mut self, slot: Slot) -> Result<Vec<String>, LoadError> {
+        let netns = self.place(slot)?;
+        self.guard(slot, netns)
+            .map_err(LoadError::io(format!("guard the interfaces of the pod in slot {slot}")))
+    }
+
+    pub(super) fn guard(&self, slot: Slot, netns: &Netns) -> io::Result<Vec<String>> {
+        let own = self.own.file()?;
+        let (interfaces, own_id) = netns.run(|| -> io::Result<_> {
+            // In this order: listing gives ids to the namespaces at the other ends.
+            let interfaces = route::interfaces()?;
+            Ok((interfaces, route::netns_id(own.as_fd()).ok().flatten()))
+        })??;
+        let mut wanted = Vec::new();
+        let mut remarks = Vec::new();
+        for interface in interfaces.iter().filter(|interface| !interface.loopback) {
+            wanted.push(self.guard_inside(slot, netns, interface)?);
+            match peer(interface, own_id) {
+                Ok(None) => {}
+                Ok(Some(index)) => match self.guard_outside(slot, interface, index) {
+                    Ok(name) => wanted.push(name),
+                    // The pair is going away; the next call sees.
+                    Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
+                    Err(error) => return Err(error),
+                },
+                Err(remark) => remarks.push(remark),
+            }
+        }
+        self.forget_guards(slot, &wanted)?;
+        Ok(remarks)
+    }
+
+    fn guard_inside(&self, slot: Slot, netns: &Netns, interface: &Interface) -> io::Result<String> {
+        let name = format!("{}_{}", GUARD.0, interface.index);
+        self.guard_one(slot, &name, interface.index, netns, GUARD)?;
+        Ok(name)
+    }
+
+    fn guard_outside(&self, slot: Slot, interface: &Interface, peer: u32) -> io::Result<String> {
+        let name = format!("{}_{}", HOST_GUARD.0, interface.index);
+        self.guard_one(slot, &name, peer, &self.own, HOST_GUARD)?;
+        Ok(name)
+    }
+
+    fn guard_one(
+        &self,
+        slot: Slot,
+        name: &str,
+        index: u32,
+        netns: &Netns,
+        program: (&str, u32),
+    ) -> io::Result<()> {
+        if self.attached(slot, name, Target(u64::from(index)))?.is_some() {
+            return Ok(());
+        }
+        let (program, attach_type) = program;
+        let program = self.shared.fd(program).map_err(io::Error::other)?;
+        let link: OwnedFd =
+            netns.run(|| sys::link_create(program, Place::Interface(index), attach_type))??;
+        self.pin(slot, name, link.as_fd())
+    }
+
+    /// Removes the pins of guards whose interface is gone.
+    fn forget_guards(&self, slot: Slot, wanted: &[String]) -> io::Result<()> {
+        for name in self.pins.link_names(slot)? {
+            if is_guard(&name) && !wanted.contains(&name) {
+                self.pins.remove_link(slot, &name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a pin is that of a guard.
+pub(super) fn is_guard(name: &str) -> bool {
+    name.starts_with("guard_") || is_host_guard(name)
+}
+
+/// Whether a pin is that of a guard on the node's side.
+pub(super) fn is_host_guard(name: &str) -> bool {
+    name.starts_with("host_guard_")
+}
+
+/// Index of the interface's other end in the agent's namespace; none: what leaves by it stays in the
+/// pod, or leaves by another of its interfaces. The error says what is not guarded.
+fn peer(interface: &Interface, own_id: Option<i32>) -> Result<Option<u32>, String> {
+    let Interface { name, kind, peer, peer_netns, .. } = interface;
+    let unguarded = |why: &str| {
+        Err(format!(
+            "{name} ({}): {why}, so frames sent with PACKET_QDISC_BYPASS or AF_XDP are not stopped there; \
+             drop CAP_NET_RAW from the pod",
+            if kind.is_empty() { "hardware" } else { kind }
+        ))
+    };
+    match (kind.as_str(), peer_netns) {
+        ("veth", Some(netns)) if Some(*netns) == own_id => Ok(*peer),
+        (_, Some(_)) => unguarded("its other end is not in the agent's network namespace"),
+        ("", None) => unguarded("it has no other end on this node"),
+        (_, None) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn interface(kind: &str, peer: Option<u32>, peer_netns: Option<i32>) -> Interface {
+        let (name, kind) = ("eth0".to_owned(), kind.to_owned());
+        Interface { index: 2, name, loopback: false, up: true, peer, peer_netns, kind }
+    }
+
+    #[test]
+    fn the_other_end_is_guarded_or_it_is_said_why_not() {
+        assert_eq!(super::peer(&interface("veth", Some(9), Some(0)), Some(0)), Ok(Some(9)));
+        assert_eq!(super::peer(&interface("veth", Some(9), None), Some(0)), Ok(None));
+        assert_eq!(super::peer(&interface("dummy", None, None), None), Ok(None));
+        for (kind, peer_netns) in [("veth", Some(1)), ("macvlan", Some(0)), ("ipvlan", Some(1)), ("", None)] {
+            let remark = super::peer(&interface(kind, Some(9), peer_netns), Some(0)).unwrap_err();
+            assert!(remark.contains("eth0") && remark.contains("CAP_NET_RAW"), "{remark}");
+        }
+        assert!(super::peer(&interface("veth", Some(9), Some(0)), None).is_err());
+    }
+
+    #[test]
+    fn pins_of_guards_are_told_from_the_others() {
+        assert!(is_guard("guard_2") && is_guard("host_guard_2") && is_host_guard("host_guard_2"));
+        assert!(!is_guard("cgroup_guard") && !is_host_guard("guard_2"));
+    }
+}
