@@ -1,0 +1,176 @@
+//! Restarts, changes and ends.
+
+use std::fs;
+
+use loader::{EnrolError, Kernel, LoadError};
+
+use super::bed::{Bed, enrol, on_a_node, run, serve};
+
+fn links(bed: &Bed) -> Vec<String> {
+    let folder = bed.bpffs().join("fhirward/links");
+    let mut found = Vec::new();
+    for slot in fs::read_dir(folder).unwrap() {
+        let slot = slot.unwrap();
+        for link in fs::read_dir(slot.path()).unwrap() {
+            let link = link.unwrap().file_name().into_string().unwrap();
+            found.push(format!("{}/{link}", slot.file_name().into_string().unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn an_agent_that_comes_back_adopts_its_pods() {
+    on_a_node("life::an_agent_that_comes_back_adopts_its_pods", |bed| {
+        let pod = bed.pod(1);
+        let mut kernel = bed.kernel();
+        let slot = enrol(&mut kernel, &pod).slot;
+        let _proxy = serve(&mut kernel, slot);
+        assert!(!enrol(&mut kernel, &pod).fresh);
+        drop(kernel);
+
+        let mut kernel = bed.kernel();
+        let adopted = kernel.adopted().unwrap();
+        let [found] = adopted.as_slice() else { panic!("{adopted:?}") };
+        assert!(found.complete && found.ready && found.netns_alive && found.cgroup_alive, "{found:?}");
+        assert_eq!((found.slot, &found.name), (slot, &pod.facts().name));
+        assert!(!enrol(&mut kernel, &pod).fresh);
+
+        // A program that is gone: not whole, told so, never ready, and mended.
+        let pin = bed.bpffs().join(format!("fhirward/links/{slot}/connect6"));
+        fs::remove_file(pin).unwrap();
+        let found = kernel.adopted().unwrap().remove(0);
+        assert!(!found.complete && found.missing == ["connect6"], "{found:?}");
+        assert!(kernel.ready(slot).is_err());
+        assert!(enrol(&mut kernel, &pod).fresh);
+        let found = kernel.adopted().unwrap().remove(0);
+        assert!(found.complete && !found.ready, "{found:?}");
+    });
+}
+
+#[test]
+fn nothing_is_left_after_unenrolment() {
+    on_a_node("life::nothing_is_left_after_unenrolment", |bed| {
+        let pod = bed.pod(1);
+        // One that was set before stays set.
+        let set = "echo 1 > /proc/sys/net/ipv4/tcp_fwmark_accept";
+        run("nsenter", &[&format!("--net={}", pod.path().display()), "sh", "-c", set]);
+        let before = pod.netns_state();
+        let mut kernel = bed.kernel();
+        let slot = enrol(&mut kernel, &pod).slot;
+        let proxy = serve(&mut kernel, slot);
+        assert_ne!(pod.netns_state(), before);
+        assert_eq!(links(bed).len(), 15, "{:?}", links(bed));
+        // By an agent that has not enrolled it: the namespace is found by its numbers.
+        drop(kernel);
+        let mut kernel = bed.kernel();
+        kernel.unenrol(slot).unwrap();
+        assert_eq!(pod.netns_state(), before);
+        assert!(links(bed).is_empty() && kernel.adopted().unwrap().is_empty());
+        assert!(matches!(kernel.unenrol(slot), Err(LoadError::NotEnrolled(_))));
+        for map in ["READY", "DNS_PORTS", "PODS", "LISTEN"] {
+            let pin = bed.bpffs().join("fhirward/maps").join(map);
+            let dump = run("bpftool", &["-j", "map", "dump", "pinned", pin.to_str().unwrap()]);
+            assert!(!dump.contains("\"value\":[\"0x"), "{map}: {dump}");
+        }
+        let outside = std::net::TcpListener::bind((pod.node4, 0)).unwrap();
+        let port = outside.local_addr().unwrap().port();
+        let thread = std::thread::spawn(move || drop(outside.accept()));
+        assert_eq!(pod.connects(pod.node4, port), format!(" {}", pod.node4));
+        thread.join().unwrap();
+        drop(proxy);
+    });
+}
+
+#[test]
+fn pods_that_are_gone_are_collected() {
+    on_a_node("life::pods_that_are_gone_are_collected", |bed| {
+        let (gone, stays) = (bed.pod(1), bed.pod(2));
+        let mut kernel = bed.kernel();
+        let slot = enrol(&mut kernel, &gone).slot;
+        enrol(&mut kernel, &stays);
+        assert!(kernel.collect().unwrap().is_empty());
+        run("ip", &["netns", "del", &gone.netns]);
+        // The kernel takes namespaces down in the background.
+        let mut collected = Vec::new();
+        for _ in 0..600 {
+            collected = kernel.collect().unwrap();
+            if !collected.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        assert_eq!(collected.iter().map(|pod| pod.slot).collect::<Vec<_>>(), [slot]);
+        assert!(links(bed).iter().all(|link| !link.starts_with(&format!("{slot}/"))), "{:?}", links(bed));
+        assert_eq!(kernel.adopted().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn interfaces_that_come_are_guarded_and_those_that_go_forgotten() {
+    on_a_node("life::interfaces_that_come_are_guarded_and_those_that_go_forgotten", |bed| {
+        let pod = bed.pod(1);
+        let mut kernel = bed.kernel();
+        let slot = enrol(&mut kernel, &pod).slot;
+        let before = links(bed);
+        run("ip", &["link", "add", "extra", "type", "veth", "peer", "name", "net1", "netns", &pod.netns]);
+        assert!(kernel.reconcile(slot).unwrap().is_empty());
+        assert_eq!(links(bed).len(), before.len() + 2, "{:?}", links(bed));
+        // A pair within the pod leads nowhere: guarded inside, nothing to say.
+        run("ip", &["-n", &pod.netns, "link", "add", "a", "type", "veth", "peer", "name", "b"]);
+        assert!(kernel.reconcile(slot).unwrap().is_empty());
+        assert_eq!(links(bed).len(), before.len() + 4, "{:?}", links(bed));
+        run("ip", &["link", "del", "extra"]);
+        run("ip", &["-n", &pod.netns, "link", "del", "a"]);
+        assert!(kernel.reconcile(slot).unwrap().is_empty());
+        assert_eq!(links(bed), before);
+        // What ends elsewhere is said.
+        run("ip", &["-n", &pod.netns, "link", "add", "far", "type", "veth", "peer", "name", "off"]);
+        let other = bed.pod(2);
+        run("ip", &["-n", &pod.netns, "link", "set", "off", "netns", &other.netns]);
+        let remarks = kernel.reconcile(slot).unwrap();
+        assert!(remarks.len() == 1 && remarks[0].contains("far"), "{remarks:?}");
+    });
+}
+
+#[test]
+fn a_cgroup_made_anew_is_taken_over_and_one_of_another_pod_refused() {
+    on_a_node("life::a_cgroup_made_anew_is_taken_over_and_one_of_another_pod_refused", |bed| {
+        let (pod, other) = (bed.pod(1), bed.pod(2));
+        let mut kernel = bed.kernel();
+        let slot = enrol(&mut kernel, &pod).slot;
+        let _proxy = serve(&mut kernel, slot);
+        fs::remove_dir(&pod.cgroup).unwrap();
+        fs::create_dir(&pod.cgroup).unwrap();
+        let again = enrol(&mut kernel, &pod);
+        assert!(again.slot == slot && again.fresh, "{again:?}");
+        let found = kernel.adopted().unwrap().remove(0);
+        assert!(found.complete && found.cgroup_alive && !found.ready, "{found:?}");
+        assert_eq!(pod.connects(pod.node4, 9), "EPERM");
+
+        let mut facts = other.facts();
+        facts.cgroup.clone_from(&pod.cgroup);
+        assert!(matches!(kernel.enrol(&facts), Err(EnrolError::Refused(why)) if why.contains("slot 0")));
+        facts.cgroup = bed.bpffs();
+        assert!(matches!(kernel.enrol(&facts), Err(EnrolError::Refused(_))));
+        facts = other.facts();
+        facts.netns = loader::Netns::own().unwrap();
+        assert!(matches!(kernel.enrol(&facts), Err(EnrolError::Refused(why)) if why.contains("hostNetwork")));
+        assert_eq!(kernel.adopted().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn the_pins_are_one_agents_and_one_versions() {
+    on_a_node("life::the_pins_are_one_agents_and_one_versions", |bed| {
+        let settings = bed.settings();
+        let kernel = bed.kernel();
+        assert!(matches!(Kernel::open(&settings), Err(LoadError::Taken { .. })));
+        drop(kernel);
+        fs::create_dir(bed.bpffs().join("fhirward/version_99")).unwrap();
+        assert!(matches!(Kernel::open(&settings), Err(LoadError::Version { found, .. }) if found == "99"));
+        let elsewhere = loader::Settings { bpffs: "/run".into(), ..settings };
+        assert!(matches!(Kernel::open(&elsewhere), Err(LoadError::NotBpffs { .. })));
+    });
+}
