@@ -105,7 +105,6 @@ pub struct Pod {
     pub ip6: IpAddr,
     pub node4: IpAddr,
     pub node6: IpAddr,
-    pub link: String,
 }
 
 impl Bed {
@@ -146,7 +145,7 @@ impl Bed {
         add(&["-n", &netns], "eth0", ip4, ip6);
         run("ip", &["-n", &netns, "route", "add", "default", "via", &node4.to_string()]);
         run("ip", &["-n", &netns, "-6", "route", "add", "default", "via", &node6.to_string()]);
-        Pod { netns, cgroup, ip4, ip6, node4, node6, link }
+        Pod { netns, cgroup, ip4, ip6, node4, node6 }
     }
 }
 
@@ -191,12 +190,15 @@ impl Pod {
         self.python(&client(to, port))
     }
 
+    /// Rules, routes and sysctls of the namespace, but for link-local addresses, which come by themselves.
     pub fn netns_state(&self) -> String {
         let netns = self.netns.as_str();
         let mut state = String::new();
         for family in ["-4", "-6"] {
             state += &run("ip", &["-n", netns, family, "rule"]);
-            state += &run("ip", &["-n", netns, family, "route", "show", "table", "all"]);
+            let routes = run("ip", &["-n", netns, family, "route", "show", "table", "all"]);
+            state
+                .extend(routes.lines().filter(|line| !line.contains("fe80")).map(|line| format!("{line}\n")));
         }
         let read = "cat /proc/sys/net/ipv4/tcp_fwmark_accept /proc/sys/net/ipv4/fwmark_reflect \
                     /proc/sys/net/ipv6/fwmark_reflect";
@@ -237,7 +239,7 @@ pub struct Proxy {
 
 /// Makes listeners in the pod, gives them its connections and lets it go.
 pub fn serve(kernel: &mut Kernel, slot: Slot) -> Proxy {
-    let mut listener = |family| {
+    let listener = |family| {
         let socket = kernel.sockets(slot, SocketKind::Listener(family), 1).unwrap().remove(0);
         let listener = TcpListener::from(socket);
         listener.set_nonblocking(false).unwrap();

@@ -118,15 +118,18 @@ fn interfaces_that_come_are_guarded_and_those_that_go_forgotten() {
         assert!(kernel.reconcile(slot).unwrap().is_empty());
         assert_eq!(links(bed).len(), before.len() + 2, "{:?}", links(bed));
         // A pair within the pod leads nowhere: guarded inside, nothing to say.
-        run("ip", &["-n", &pod.netns, "link", "add", "a", "type", "veth", "peer", "name", "b"]);
+        run(
+            "ip",
+            &["-n", &pod.netns, "link", "add", "name", "pair0", "type", "veth", "peer", "name", "pair1"],
+        );
         assert!(kernel.reconcile(slot).unwrap().is_empty());
         assert_eq!(links(bed).len(), before.len() + 4, "{:?}", links(bed));
         run("ip", &["link", "del", "extra"]);
-        run("ip", &["-n", &pod.netns, "link", "del", "a"]);
+        run("ip", &["-n", &pod.netns, "link", "del", "pair0"]);
         assert!(kernel.reconcile(slot).unwrap().is_empty());
         assert_eq!(links(bed), before);
         // What ends elsewhere is said.
-        run("ip", &["-n", &pod.netns, "link", "add", "far", "type", "veth", "peer", "name", "off"]);
+        run("ip", &["-n", &pod.netns, "link", "add", "name", "far", "type", "veth", "peer", "name", "off"]);
         let other = bed.pod(2);
         run("ip", &["-n", &pod.netns, "link", "set", "off", "netns", &other.netns]);
         let remarks = kernel.reconcile(slot).unwrap();
