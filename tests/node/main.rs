@@ -2,6 +2,7 @@
 //! an eye on the wire.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod churn;
 mod clients;
 mod inbound;
 mod kills;
@@ -10,4 +11,5 @@ mod open;
 mod past;
 mod press;
 mod scripts;
+mod squat;
 mod views;

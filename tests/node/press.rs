@@ -3,13 +3,13 @@
 use std::{fs, net::SocketAddr, time::Duration};
 
 use demo::pods::Stack;
-use tests::node::{LINES, Options, SOON, Stage, eventually};
+use tests::node::{LINES, Options, Stage, eventually};
 
 const CONNECTIONS: &str = "10000";
 /// What stalled transfers may cost the proxy, beside what the kernel's buffers hold.
-const STALLED: usize = 200;
+const STALLED: usize = 40;
 const STALLED_BYTES: u64 = 64 << 20;
-const MEMORY_MAX: u64 = 200 << 20;
+const MEMORY_MAX: u64 = 64 << 20;
 const LONG: Duration = Duration::from_secs(120);
 
 fn stage() -> Stage {

@@ -22,8 +22,9 @@ fn views(stage: &Stage, from: &Actor, to: &Actor) -> Vec<String> {
             (false, _) => own.to_string(),
         };
         command.args([address.to_string(), LINES.to_string(), own.to_string(), seen]);
+        command.arg(if from.enrolled || to.enrolled { "proxied" } else { "direct" });
         let name = format!("{} to {} {address}", from.pod.name(), to.pod.name());
-        failed.extend(failures(&name, command, 17));
+        failed.extend(failures(&name, command, 16));
     }
     if !failed.is_empty() {
         failed.push(stage.told());

@@ -64,6 +64,8 @@ pub struct Stage {
     pub node: Node,
     options: Options,
     policies: String,
+    /// Pods made so far, those that are gone among them.
+    made: u8,
 }
 
 impl Stage {
@@ -74,7 +76,15 @@ impl Stage {
     pub fn new(options: Options) -> Result<Self> {
         let node = Node::new()?;
         fs::create_dir(node.folder().join("manifests"))?;
-        Ok(Self { proxy: None, agent: None, actors: Vec::new(), node, options, policies: String::new() })
+        Ok(Self {
+            proxy: None,
+            agent: None,
+            actors: Vec::new(),
+            node,
+            options,
+            policies: String::new(),
+            made: 0,
+        })
     }
 
     /// Adds a pod with a server in it.
@@ -82,10 +92,15 @@ impl Stage {
     /// # Errors
     /// When it cannot be made or its server does not start.
     pub fn pod(&mut self, name: &str, stack: Stack, enrolled: bool) -> Result<&mut Actor> {
-        let number = u8::try_from(self.actors.len() + 1).unwrap_or(u8::MAX);
-        let pod = self.node.pod(name, stack)?;
+        self.made = self.made.wrapping_add(1);
+        let number = self.made;
+        let pod = match self.options.discover {
+            false => self.node.pod(name, stack)?,
+            true => self.node.pod_in(name, stack, &kubernetes(number, &uid(name)))?,
+        };
         let service = Ipv4Addr::new(10, 96, 0, number);
-        let mut command = pod.command(in_pod()?);
+        // A container has its cgroup below the pod's.
+        let mut command = pod.command_below(&container(number), in_pod()?)?;
         command.args(["serve", name, &LINES.to_string(), &INNER.to_string()]);
         let server = Program::start(&format!("server of {name}"), command)?;
         server.line("ready", SOON)?;
@@ -345,6 +360,21 @@ impl Actor {
             service = self.service,
         )
     }
+}
+
+/// The cgroup of a pod as a kubelet names it: with systemd's driver, or with its own.
+fn kubernetes(number: u8, uid: &str) -> String {
+    if number.is_multiple_of(2) {
+        let uid = uid.replace('-', "_");
+        format!("kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{uid}.slice")
+    } else {
+        format!("kubepods/besteffort/pod{uid}")
+    }
+}
+
+fn container(number: u8) -> String {
+    let id = format!("{number:064x}");
+    if number.is_multiple_of(2) { format!("cri-containerd-{id}.scope") } else { id }
 }
 
 /// Another one each time, below the ephemeral ports: the proxy's connections never have it.
