@@ -94,9 +94,9 @@ fn within(skb: *mut __sk_buff) -> i32 {
 
 #[inline(always)]
 fn datagram(packet: &Frame) -> Option<Datagram> {
-    let [first] = packet.load::<1>(0)?;
+    // Long enough for both families' "next" field; one read, since most packets here are TCP.
+    let [first, _, _, _, _, _, next, _, _, protocol] = packet.load::<10>(0)?;
     if first >> 4 == 4 {
-        let [protocol] = packet.load::<1>(9)?;
         if protocol != UDP {
             return None;
         }
@@ -104,7 +104,6 @@ fn datagram(packet: &Frame) -> Option<Datagram> {
         let (from, port) = udp_ports(packet, u32::from(first & 0x0f) * 4)?;
         Some(Datagram { source: Address::from_v4(source, from), port, v4: true })
     } else {
-        let [next] = packet.load::<1>(6)?;
         if next != UDP {
             return None;
         }

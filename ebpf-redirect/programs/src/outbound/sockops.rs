@@ -6,8 +6,7 @@ use core::ptr::read_volatile;
 use abi::{Address, Counter, FastKey, OUTBOUND_PORT, OriginKey, is_loopback_v4, is_loopback_v6, is_mapped};
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_CLOSING,
-    BPF_TCP_FIN_WAIT1, BPF_TCP_FIN_WAIT2, bpf_sock_ops,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, bpf_sock_ops,
 };
 use aya_ebpf::helpers::bpf_sock_ops_cb_flags_set;
 use aya_ebpf::macros::sock_ops as program;
@@ -57,18 +56,18 @@ impl Connection {
         let _ = unsafe { bpf_sock_ops_cb_flags_set(self.raw, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
     }
 
-    /// Removes what the proxy will not come for. A client that sends and closes ends by way of FIN_WAIT,
-    /// perhaps before the proxy accepted it: that one is still to be served.
+    /// Removes what the proxy will not come for: the connection was refused. Once it is established the proxy
+    /// takes the entry with `accept`, even when the client has sent and closed long before.
     #[inline(always)]
     fn change(&self) {
-        let (from, to) = unsafe {
+        let to = unsafe {
             let arguments = &raw const (*self.raw).__bindgen_anon_1.args;
-            (read_volatile(&raw const (*arguments)[0]), read_volatile(&raw const (*arguments)[1]))
+            read_volatile(&raw const (*arguments)[1])
         };
-        let orderly = from == BPF_TCP_FIN_WAIT1 || from == BPF_TCP_FIN_WAIT2 || from == BPF_TCP_CLOSING;
-        if to == BPF_TCP_CLOSE && !orderly && self.is_redirected() && ORIGINS.remove(self.key()).is_ok() {
+        if to == BPF_TCP_CLOSE && self.is_redirected() && ORIGINS.remove(self.key()).is_ok() {
             count(Counter::OriginRemoved);
         }
+        let _ = unsafe { bpf_sock_ops_cb_flags_set(self.raw, 0) };
     }
 
     /// Both ends, IPv4 as v4-mapped.
