@@ -64,7 +64,7 @@ impl Arguments {
 }
 
 /// The process's own log, as JSON on standard error; the access log has its own place.
-fn start_log() {
+pub(super) fn start_log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     // A second subscriber (tests in one process) is no reason to stop.
     // A standard error that nobody reads any more is no reason either: complaining about it there would

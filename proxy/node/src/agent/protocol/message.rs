@@ -215,6 +215,9 @@ pub struct PodInfo {
     pub transparent: bool,
     /// Whether its sockets are accelerated (sk_msg).
     pub accelerated: bool,
+    /// Counts the enrolments that this agent made; 0 where an earlier one did. Another one than 0 that
+    /// is not the one known for this key: listeners have to be asked for and put in service (again).
+    pub enrolment: u64,
 }
 
 /// A part of the agent's account of itself. The first part says what the agent is; pods follow.

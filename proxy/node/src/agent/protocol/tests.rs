@@ -112,6 +112,7 @@ async fn lists_come_in_parts_and_are_given_whole() {
         addresses: Vec::new(),
         transparent: true,
         accelerated: false,
+        enrolment: 1,
     };
     for (slot, more) in [(0, true), (1, true), (2, false)] {
         let say = Reply::Pods { more, pods: vec![info(slot)] };
