@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use super::run;
 
+// Two groups of one name would be in one command: this one is not needed.
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Arguments {
     #[command(flatten)]
     run: run::Arguments,

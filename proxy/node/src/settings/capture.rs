@@ -24,7 +24,8 @@ pub struct CaptureSettings {
     /// admits this user and root alone. Neither may be 0.
     #[schemars(with = "String")]
     pub user: User,
-    /// Folder on a BPF file system for programs' links and maps; two agents on one host need two.
+    /// Folder of a BPF file system, in which `fhirward/` is made for programs' links and maps; two agents
+    /// on one host need two.
     pub pin_path: PathBuf,
     /// Root of the cgroup v2 tree; the mount of type `cgroup2` where not given.
     pub cgroup_root: Option<PathBuf>,
@@ -167,7 +168,7 @@ impl Default for CaptureSettings {
             socket: "/run/fhirward/agent.sock".into(),
             agent_address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15_002),
             user: User { uid: 65_532, gid: 65_532 },
-            pin_path: "/sys/fs/bpf/fhirward".into(),
+            pin_path: "/sys/fs/bpf".into(),
             cgroup_root: None,
             discover: false,
             pods: Vec::new(),
