@@ -12,6 +12,7 @@ import json
 import sys
 import threading
 
+import devices
 import dns
 import packets
 import raw
@@ -20,7 +21,7 @@ import uring
 import xdp
 from common import Scene
 
-MODULES = (sockets, uring, raw, packets, xdp, dns)
+MODULES = (sockets, uring, raw, packets, xdp, devices, dns)
 DNS_PORT = 53
 
 

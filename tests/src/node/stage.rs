@@ -302,7 +302,7 @@ impl Stage {
              observe: {{accessLog: {{enabled: false}}}}\n\
              admin: {{address: \"127.0.0.1:{ADMIN}\"}}\n\
              {}\
-             capture:\n  socket: {folder}/agent.sock\n  pinPath: {}/fhirward\n  cgroupRoot: {}\n{}",
+             capture:\n  socket: {folder}/agent.sock\n  pinPath: {}\n  cgroupRoot: {}\n{}",
             self.options.more,
             self.node.pins().display(),
             self.node.cgroup().display(),
