@@ -1,10 +1,10 @@
 //! The signing side: a root made on the spot, and the leaves it signs.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize,
+    BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize, SerialNumber,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
 
 use crate::request::{KeyKind, LeafRequest, Validity};
 use crate::{Error, Purpose};
@@ -12,13 +12,18 @@ use crate::{Error, Purpose};
 /// A certificate authority that lives as long as this value.
 #[derive(Debug)]
 pub struct Authority {
-    certified: CertifiedIssuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+    pem: String,
+    pub(crate) issuer: Issuer<'static, KeyPair>,
 }
 
 /// A certificate, its chain and its key.
 #[derive(Debug)]
 pub struct Leaf {
     certificate: CertificateDer<'static>,
+    /// Above it, as far as a peer is to be shown them.
+    issuers: Vec<CertificateDer<'static>>,
+    pub(crate) serial: Option<SerialNumber>,
     chain_pem: String,
     key: Vec<u8>,
     key_pem: String,
@@ -38,9 +43,29 @@ impl Authority {
     /// # Errors
     /// [`Error::Mint`] when the key or certificate cannot be made.
     pub fn mint_with(common_name: &str, key: KeyKind, validity: Validity) -> Result<Self, Error> {
-        let signed = generate(key)
-            .and_then(|pair| CertifiedIssuer::self_signed(authority_params(common_name, validity), pair));
-        Ok(Self { certified: signed.map_err(|source| mint_error(common_name, source))? })
+        let signed = generate(key).and_then(|pair| {
+            let params = authority_params(common_name, validity);
+            let certificate = params.self_signed(&pair)?;
+            Ok(Self::of(&certificate, Issuer::new(params, pair)))
+        });
+        signed.map_err(|source| mint_error(common_name, source))
+    }
+
+    pub(crate) fn of(certificate: &Certificate, issuer: Issuer<'static, KeyPair>) -> Self {
+        Self { certificate: certificate.der().clone(), pem: certificate.pem(), issuer }
+    }
+
+    /// An authority that exists already: its certificate and its key as PEM.
+    ///
+    /// # Errors
+    /// [`Error::Mint`] when they cannot be read.
+    pub fn from_pem(certificate: &str, key: &str) -> Result<Self, Error> {
+        let name = "an authority that exists";
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes())
+            .map_err(|_| mint_error(name, rcgen::Error::CouldNotParseCertificate))?;
+        let issuer = KeyPair::from_pem(key).and_then(|key| Issuer::from_ca_cert_der(&der, key));
+        let issuer = issuer.map_err(|source| mint_error(name, source))?;
+        Ok(Self { certificate: der, pem: certificate.to_owned(), issuer })
     }
 
     /// An authority below this one. Its leaves carry it in their chain.
@@ -51,10 +76,11 @@ impl Authority {
         let validity = Validity::from_now()?;
         let signed = generate(KeyKind::default()).and_then(|pair| {
             let params = authority_params(common_name, validity);
-            CertifiedIssuer::signed_by(params, pair, &self.certified)
+            let certificate = params.signed_by(&pair, &self.issuer)?;
+            Ok(Self::of(&certificate, Issuer::new(params, pair)))
         });
-        let certified = signed.map_err(|source| mint_error(common_name, source))?;
-        Ok(Intermediate { root: self, below: Self { certified } })
+        let below = signed.map_err(|source| mint_error(common_name, source))?;
+        Ok(Intermediate { root: self, below })
     }
 
     /// Signs a leaf.
@@ -66,39 +92,34 @@ impl Authority {
         let name = request.subject()?;
         let params = leaf_params(request, &name)?;
         let minted = generate(request.key).and_then(|key| {
-            let certificate = params.signed_by(&key, &self.certified)?;
-            Ok(Leaf {
-                chain_pem: certificate.pem(),
-                certificate: certificate.der().clone(),
-                key: key.serialize_der(),
-                key_pem: key.serialize_pem(),
-            })
+            let certificate = params.signed_by(&key, &self.issuer)?;
+            Ok(Leaf::of(&certificate, &key, &params))
         });
         minted.map_err(|source| mint_error(&name, source))
     }
 
     /// The root certificate as one PEM block, for a trust store.
     pub fn certificate_pem(&self) -> String {
-        self.certified.pem()
+        self.pem.clone()
     }
 
     /// The root certificate in DER.
     pub fn certificate_der(&self) -> CertificateDer<'static> {
-        self.certified.der().clone()
+        self.certificate.clone()
     }
 
     /// The authority's own private key (PKCS#8 PEM). Whoever holds it can mint any identity that
     /// trusts this root: write it with [`crate::write_private`] or not at all.
     pub fn key_pem_for_safekeeping(&self) -> String {
-        self.certified.key().serialize_pem()
+        self.issuer.key().serialize_pem()
     }
 }
 
 /// An authority that is itself signed by a root.
 #[derive(Debug)]
 pub struct Intermediate<'a> {
-    root: &'a Authority,
-    below: Authority,
+    pub(crate) root: &'a Authority,
+    pub(crate) below: Authority,
 }
 
 impl Intermediate<'_> {
@@ -107,9 +128,7 @@ impl Intermediate<'_> {
     /// # Errors
     /// As [`Authority::issue`].
     pub fn issue(&self, request: &LeafRequest) -> Result<Leaf, Error> {
-        let mut leaf = self.below.issue(request)?;
-        leaf.chain_pem.push_str(&self.below.certificate_pem());
-        Ok(leaf)
+        Ok(self.below.issue(request)?.under(&self.below))
     }
 
     /// The intermediate's certificate in DER.
@@ -124,6 +143,28 @@ impl Intermediate<'_> {
 }
 
 impl Leaf {
+    pub(crate) fn of(certificate: &Certificate, key: &KeyPair, params: &CertificateParams) -> Self {
+        Self {
+            chain_pem: certificate.pem(),
+            certificate: certificate.der().clone(),
+            issuers: Vec::new(),
+            serial: params.serial_number.clone(),
+            key: key.serialize_der(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+
+    pub(crate) fn under(mut self, issuer: &Authority) -> Self {
+        self.chain_pem.push_str(&issuer.certificate_pem());
+        self.issuers.push(issuer.certificate_der());
+        self
+    }
+
+    /// The leaf and any intermediates, leaf first, in DER.
+    pub fn chain_der(&self) -> Vec<CertificateDer<'static>> {
+        std::iter::once(&self.certificate).chain(&self.issuers).cloned().collect()
+    }
+
     /// The leaf and any intermediates, leaf first, as PEM.
     pub fn chain_pem(&self) -> &str {
         &self.chain_pem
@@ -161,18 +202,18 @@ pub fn self_signed(rsa_pkcs8: &[u8], name: &str) -> Result<CertificateDer<'stati
     Ok(signed.map_err(|source| mint_error(name, source))?.der().clone())
 }
 
-fn mint_error(name: &str, source: rcgen::Error) -> Error {
+pub(crate) fn mint_error(name: &str, source: rcgen::Error) -> Error {
     Error::Mint { name: name.to_owned(), source }
 }
 
-fn generate(kind: KeyKind) -> Result<KeyPair, rcgen::Error> {
+pub(crate) fn generate(kind: KeyKind) -> Result<KeyPair, rcgen::Error> {
     match kind {
         KeyKind::EcdsaP256 => KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256),
         KeyKind::Rsa2048 => KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048),
     }
 }
 
-fn named_params(common_name: &str, validity: Validity) -> CertificateParams {
+pub(crate) fn named_params(common_name: &str, validity: Validity) -> CertificateParams {
     let mut params = CertificateParams::default();
     let mut subject = DistinguishedName::new();
     subject.push(DnType::CommonName, common_name);
@@ -181,7 +222,7 @@ fn named_params(common_name: &str, validity: Validity) -> CertificateParams {
     params
 }
 
-fn authority_params(common_name: &str, validity: Validity) -> CertificateParams {
+pub(crate) fn authority_params(common_name: &str, validity: Validity) -> CertificateParams {
     let mut params = named_params(common_name, validity);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -7,6 +7,7 @@
 
 mod authority;
 mod files;
+mod odd;
 mod request;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 
 pub use authority::{Authority, Intermediate, Leaf, self_signed};
 pub use files::{Written, write_private, write_public};
+pub use odd::{KeyUse, OddIssuer, OddRequest, odd_self_signed};
 pub use request::{KeyKind, LeafRequest, Purpose, Validity};
 
 use std::path::PathBuf;
@@ -45,6 +47,14 @@ pub enum Error {
     /// The end is not after the beginning, or lies beyond year 9999 (RFC 5280, 4.1.2.5).
     #[error("the validity is empty or outside of the years that a certificate can state")]
     Validity,
+    /// A file or folder could not be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A file could not be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {

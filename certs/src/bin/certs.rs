@@ -1,8 +1,9 @@
 //! `certs mint`: a CA and one leaf certificate, as files.
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -43,6 +44,10 @@ struct Mint {
     /// Kind of the keys
     #[arg(long, value_enum, default_value_t = Key::Ecdsa)]
     key: Key,
+    /// Folder of a CA that exists, to sign with instead of a new one: ca.pem and ca.key, or the newest
+    /// root of Fhirward's embedded authority
+    #[arg(long)]
+    ca: Option<PathBuf>,
     /// Also keep the CA's own key, as ca.key: whoever has it can mint any name
     #[arg(long)]
     keep_ca_key: bool,
@@ -86,7 +91,10 @@ fn run(mint: Mint) -> Result<String, Error> {
         key,
         ..LeafRequest::default()
     };
-    let authority = Authority::mint_with("Fhirward throw-away CA", key, validity)?;
+    let authority = match &mint.ca {
+        Some(folder) => existing(folder)?,
+        None => Authority::mint_with("Fhirward throw-away CA", key, validity)?,
+    };
     let files = authority.issue(&request)?.write_to(&mint.out, &authority)?;
     let mut report = String::new();
     for path in [&files.ca, &files.certificate, &files.key] {
@@ -98,4 +106,26 @@ fn run(mint: Mint) -> Result<String, Error> {
         report.push_str(&format!("{}\n", path.display()));
     }
     Ok(report)
+}
+
+/// The authority in a folder: `ca.pem` with `ca.key`, or the newest `root-<time>.crt` that has its key.
+fn existing(folder: &Path) -> Result<Authority, Error> {
+    let failed = |path: &Path, source| Error::Read { path: path.to_owned(), source };
+    let mut pairs = vec![(0_u64, folder.join("ca.pem"), folder.join("ca.key"))];
+    for entry in fs::read_dir(folder).map_err(|error| failed(folder, error))? {
+        let path = entry.map_err(|error| failed(folder, error))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let created = name.strip_prefix("root-").and_then(|name| name.strip_suffix(".crt")?.parse().ok());
+        if let Some(created) = created {
+            let key = path.with_extension("key");
+            pairs.push((created, path, key));
+        }
+    }
+    pairs.sort();
+    let found = pairs.into_iter().rev().find(|(_, certificate, key)| certificate.is_file() && key.is_file());
+    let Some((_, certificate, key)) = found else {
+        return Err(failed(folder, io::Error::other("holds no CA with its key")));
+    };
+    let read = |path: &Path| fs::read_to_string(path).map_err(|error| failed(path, error));
+    Authority::from_pem(&read(&certificate)?, &read(&key)?)
 }

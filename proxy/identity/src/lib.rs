@@ -1,4 +1,4 @@
-//! Credentials to principals: tokens, JWKS, identity provider health.
+//! Credentials to principals: tokens, JWKS, identity provider health; and workload identity (`spiffe`).
 //!
 //! The tokens of a request are found and verified against the workload's `JwtRule`s; what comes
 //! out is an [`Authenticated`] or a [`Rejection`]. Status codes are chosen by the reply room.
@@ -29,6 +29,7 @@ mod rule;
 pub mod settings;
 mod source;
 mod sources;
+pub mod spiffe;
 #[cfg(test)]
 mod tests;
 mod token;

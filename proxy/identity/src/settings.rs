@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use crate::spiffe::CertificateSettings;
+
 /// `identity:` of the settings file: identity providers, key caches, limits.
 /// Times in milliseconds where the name says so, else in seconds; sizes in bytes.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
@@ -20,6 +22,8 @@ pub struct IdentitySettings {
     pub health: HealthSettings,
     /// Limits on tokens.
     pub tokens: TokenSettings,
+    /// Certificates of the workloads, for mTLS in the mesh; none where not given.
+    pub certificates: Option<CertificateSettings>,
 }
 
 /// What an operator says of one provider.

@@ -1,0 +1,173 @@
+//! The folder of the embedded authority: `root-<created>.crt` and `.key` (0600), `bundle.pem` for peers.
+//!
+//! Several proxies may share it: each reads what the others made and trusts it.
+
+use std::{
+    fs::{self, DirBuilder, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+
+use rcgen::{Issuer, KeyPair};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
+
+use super::super::{SupplyError, trust::read};
+use crate::spiffe::shape;
+
+/// The largest certificate or key in the folder.
+const FILE_BYTES: u64 = 64 * 1024;
+/// Most roots in the folder; more are a mistake.
+const MOST: usize = 32;
+
+/// The roots in the folder, oldest first.
+pub(super) struct Roots {
+    folder: PathBuf,
+    roots: Vec<Root>,
+}
+
+/// One root.
+pub(super) struct Root {
+    pub(super) certificate: CertificateDer<'static>,
+    pub(super) not_after: i64,
+    /// When it was made, in Unix seconds.
+    created: i64,
+    file: PathBuf,
+}
+
+impl Root {
+    /// Reads its key, for as long as it takes to sign an intermediate.
+    pub(super) fn issuer(&self) -> Result<Issuer<'static, KeyPair>, SupplyError> {
+        let path = self.file.with_extension("key");
+        let failed = |reason: String| SupplyError::File { path: path.clone(), reason };
+        let mode = fs::metadata(&path).map_err(|error| failed(error.to_string()))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            return Err(failed(format!("others may read it (mode {:o}); only 0600 is taken", mode & 0o777)));
+        }
+        let pem = String::from_utf8(read(&path, FILE_BYTES)?).map_err(|error| failed(error.to_string()))?;
+        let key = KeyPair::from_pem(&pem).map_err(|error| failed(error.to_string()))?;
+        Issuer::from_ca_cert_der(&self.certificate, key).map_err(|error| failed(error.to_string()))
+    }
+}
+
+impl Roots {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder, roots: Vec::new() }
+    }
+
+    /// Takes the folder as it is; certificates that have expired are removed, with their keys.
+    pub(super) fn read(&mut self, now: i64) -> Result<(), SupplyError> {
+        self.make_folder()?;
+        let listed = fs::read_dir(&self.folder).map_err(|error| file_error(&self.folder, &error))?;
+        let mut found = Vec::new();
+        for entry in listed {
+            let path = entry.map_err(|error| file_error(&self.folder, &error))?.path();
+            let Some(created) = created(&path) else { continue };
+            if found.len() == MOST {
+                let reason = format!("more than {MOST} roots");
+                return Err(SupplyError::File { path: self.folder.clone(), reason });
+            }
+            let certificate = CertificateDer::from_pem_slice(&read(&path, FILE_BYTES)?)
+                .map_err(|error| SupplyError::File { path: path.clone(), reason: error.to_string() })?;
+            let not_after = shape::read(&certificate)
+                .map_err(|error| SupplyError::File { path: path.clone(), reason: error.to_string() })?
+                .validity()
+                .not_after
+                .timestamp();
+            found.push(Root { certificate, not_after, created, file: path });
+        }
+        found.sort_by_key(|root| root.created);
+        for root in found.extract_if(.., |root| root.not_after < now) {
+            // It vouches for nothing any more: a leftover does no harm.
+            let _ = fs::remove_file(root.file.with_extension("key"));
+            let _ = fs::remove_file(&root.file);
+        }
+        self.roots = found;
+        Ok(())
+    }
+
+    /// The newest root that every peer has had time to learn of; the oldest where none is that old.
+    pub(super) fn signing(&self, now: i64, overlap: i64) -> Option<&Root> {
+        let known = |root: &&Root| root.created.saturating_add(overlap) <= now;
+        self.roots.iter().rev().find(known).or_else(|| self.roots.first())
+    }
+
+    /// The end of the newest root.
+    pub(super) fn newest_end(&self) -> Option<i64> {
+        self.roots.last().map(|root| root.not_after)
+    }
+
+    /// Keeps a new root. Its key first: a certificate without one could never sign.
+    pub(super) fn add(
+        &mut self,
+        certificate: &CertificateDer<'static>,
+        key: &KeyPair,
+        now: i64,
+    ) -> Result<(), SupplyError> {
+        let newest = self.roots.last().map_or(now, |root| root.created.saturating_add(1));
+        let created = now.max(newest);
+        let file = self.folder.join(format!("root-{created}.crt"));
+        replace(&file.with_extension("key"), key.serialize_pem().as_bytes(), 0o600)?;
+        replace(&file, pem(certificate).as_bytes(), 0o644)?;
+        self.read(now)
+    }
+
+    /// All roots, and `bundle.pem` brought up to date.
+    pub(super) fn publish(&self, now: i64) -> Result<Vec<CertificateDer<'static>>, SupplyError> {
+        let roots: Vec<_> = self.roots.iter().filter(|root| root.not_after >= now).collect();
+        let text: String = roots.iter().map(|root| pem(&root.certificate)).collect();
+        let bundle = self.folder.join("bundle.pem");
+        if fs::read(&bundle).ok().as_deref() != Some(text.as_bytes()) {
+            replace(&bundle, text.as_bytes(), 0o644)?;
+        }
+        Ok(roots.into_iter().map(|root| root.certificate.clone()).collect())
+    }
+
+    fn make_folder(&self) -> Result<(), SupplyError> {
+        if self.folder.is_dir() {
+            return Ok(());
+        }
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.folder);
+        made.map_err(|error| file_error(&self.folder, &error))
+    }
+}
+
+/// `root-<created>.crt`
+fn created(path: &Path) -> Option<i64> {
+    path.file_name()?.to_str()?.strip_prefix("root-")?.strip_suffix(".crt")?.parse().ok()
+}
+
+/// Base64 in lines of 64, as RFC 7468 has it.
+fn pem(certificate: &CertificateDer<'_>) -> String {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    let text = STANDARD.encode(certificate.as_ref());
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.extend(line.iter().copied().map(char::from));
+        pem.push('\n');
+    }
+    pem + "-----END CERTIFICATE-----\n"
+}
+
+/// Writes beside and renames: a reader sees the old file or the new, and the mode holds from the first byte.
+fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SupplyError> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.new", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let _ = fs::remove_file(&beside);
+    let written = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written.map_err(|error| file_error(path, &error))
+}
+
+fn file_error(path: &Path, error: &io::Error) -> SupplyError {
+    SupplyError::File { path: path.to_owned(), reason: error.to_string() }
+}
