@@ -9,8 +9,8 @@
 //!
 //! The kernel holds all state, so that the agent may be killed at any instant: `PODS` says which
 //! slot belongs to which pod *before* the first link is made and *after* the last is gone, and every
-//! function here can be begun again where it was cut off. A pod whose enrolment is not whole is a pod
-//! without connections, never one whose connections go round the proxy.
+//! function here can be begun again where it was cut off. From its first guard on a pod that is not
+//! whole opens no connection, and it is never told to be whole.
 //!
 //! [`proxy`] is the other process' part: map lookups by file descriptor, without any privilege.
 

@@ -1,6 +1,7 @@
 //! The object with the BPF programs: once for what all pods share, once per pod with its constants.
 
 use std::{
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     net::{IpAddr, Ipv6Addr},
     os::fd::{AsFd, BorrowedFd},
@@ -105,7 +106,11 @@ pub(crate) const ACCELERATE: &str = "accelerate";
 
 /// Programs in the kernel; they stay as long as this or a link of theirs.
 #[derive(Debug)]
-pub(crate) struct Programs(Ebpf);
+pub(crate) struct Programs {
+    object: Ebpf,
+    /// Why programs did not load.
+    failed: HashMap<String, String>,
+}
 
 impl Programs {
     /// Those that all pods share. Makes and pins the maps that are not there yet.
@@ -117,6 +122,15 @@ impl Programs {
 
     /// Those of one pod, on the shared maps.
     pub(crate) fn of_pod(maps: &Path, origins: u32, constants: &Constants) -> Result<Self, LoadError> {
+        Self::of_pod_names(maps, origins, constants, &POD_PROGRAMS.each_ref().map(|program| program.name))
+    }
+
+    fn of_pod_names(
+        maps: &Path,
+        origins: u32,
+        constants: &Constants,
+        names: &[&str],
+    ) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
         loader
             .default_map_pin_directory(maps)
@@ -126,11 +140,26 @@ impl Programs {
             .override_global("POD_IP4", &constants.ip4, true)
             .override_global("POD_IP6", &constants.ip6, true)
             .override_global("ACCELERATE", &constants.accelerate, true);
-        load(&mut loader, maps, &POD_PROGRAMS.each_ref().map(|program| program.name))
+        load(&mut loader, maps, names)
+    }
+
+    /// All that load, for those that do not [`Programs::fd`] tells why.
+    pub(crate) fn try_all(maps: &Path, constants: &Constants) -> Result<Self, LoadError> {
+        let mut programs = Self::of_pod_names(maps, abi::MAX_ORIGINS, constants, &[])?;
+        let names: Vec<String> = programs.object.programs().map(|(name, _)| name.to_owned()).collect();
+        for name in names {
+            if let Err(error) = load_one(&mut programs.object, &name) {
+                programs.failed.insert(name, error.to_string());
+            }
+        }
+        Ok(programs)
     }
 
     pub(crate) fn fd(&self, name: &str) -> Result<BorrowedFd<'_>, LoadError> {
-        let program = self.0.program(name).ok_or_else(|| missing(name))?;
+        if let Some(reason) = self.failed.get(name) {
+            return Err(LoadError::Bpf { doing: format!("use program {name}"), reason: reason.clone() });
+        }
+        let program = self.object.program(name).ok_or_else(|| missing(name))?;
         Ok(program.fd().map_err(|error| LoadError::bpf(format!("use program {name}"), &error))?.as_fd())
     }
 }
@@ -138,7 +167,7 @@ impl Programs {
 /// The maps that live on sockets; aya pins by name what the object marks so, and these it cannot mark.
 const STORES: [&str; 2] = ["ORIGIN_STORE", "DNS_STORE"];
 
-fn load(loader: &mut EbpfLoader<'_>, maps: &Path, names: &[&'static str]) -> Result<Programs, LoadError> {
+fn load(loader: &mut EbpfLoader<'_>, maps: &Path, names: &[&str]) -> Result<Programs, LoadError> {
     for store in STORES {
         loader.map_pin_path(store, maps.join(store));
     }
@@ -146,19 +175,22 @@ fn load(loader: &mut EbpfLoader<'_>, maps: &Path, names: &[&'static str]) -> Res
         .load(OBJECT)
         .map_err(|error| LoadError::bpf("load the object with the BPF programs", &error))?;
     for name in names {
-        let program = object.program_mut(name).ok_or_else(|| missing(name))?;
-        let loaded = match program {
-            Program::CgroupSkb(program) => program.load(),
-            Program::CgroupSockAddr(program) => program.load(),
-            Program::SchedClassifier(program) => program.load(),
-            Program::SkLookup(program) => program.load(),
-            Program::SkMsg(program) => program.load(),
-            Program::SockOps(program) => program.load(),
-            _ => return Err(missing(name)),
-        };
-        loaded.map_err(|error| LoadError::bpf(format!("load program {name}"), &error))?;
+        load_one(&mut object, name)?;
     }
-    Ok(Programs(object))
+    Ok(Programs { object, failed: HashMap::new() })
+}
+
+fn load_one(object: &mut Ebpf, name: &str) -> Result<(), LoadError> {
+    let loaded = match object.program_mut(name).ok_or_else(|| missing(name))? {
+        Program::CgroupSkb(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        Program::SkLookup(program) => program.load(),
+        Program::SkMsg(program) => program.load(),
+        Program::SockOps(program) => program.load(),
+        _ => return Err(missing(name)),
+    };
+    loaded.map_err(|error| LoadError::bpf(format!("load program {name}"), &error))
 }
 
 fn missing(name: &str) -> LoadError {

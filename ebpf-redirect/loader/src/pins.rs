@@ -36,7 +36,7 @@ impl Pins {
         flock(lock.as_fd(), FlockOperation::NonBlockingLockExclusive)
             .map_err(|_| LoadError::Taken { path: root.clone() })?;
         check_version(&root)?;
-        made(&root.join(format!("version_{}", abi::VERSION)))?;
+        made(&root.join(version_folder()))?;
         made(&root.join("maps"))?;
         made(&root.join("links"))?;
         Ok(Self { root, _lock: lock })
@@ -96,6 +96,22 @@ impl Pins {
             _ => Ok(()),
         }
     }
+
+    /// Removes all folders and maps; there must be no links left. The version goes last: until then the
+    /// next agent knows what the rest is.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        for map in names(&self.maps())? {
+            fs::remove_file(self.map(&map))?;
+        }
+        for folder in ["maps".to_owned(), "links".to_owned(), version_folder()] {
+            fs::remove_dir(self.root.join(folder))?;
+        }
+        fs::remove_dir(&self.root)
+    }
+}
+
+fn version_folder() -> String {
+    format!("version_{}", abi::VERSION)
 }
 
 fn names(folder: &Path) -> io::Result<Vec<String>> {
@@ -104,7 +120,7 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 
 /// Whether a folder lies in a BPF file system.
 pub(crate) fn is_bpffs(folder: &Path) -> bool {
-    statfs(folder).is_ok_and(|found| u64::from(found.f_type.cast_unsigned()) == BPF_FS)
+    statfs(folder).is_ok_and(|found| found.f_type.cast_unsigned() == BPF_FS)
 }
 
 /// Pins of another version hold maps of other shapes: they are told, never adopted.

@@ -28,11 +28,15 @@ impl Origins {
     /// out of the map. None: unknown, the connection must be closed. An error of the kernel's counts as
     /// unknown too.
     pub fn take(&self, netns: u64, peer: SocketAddr) -> Option<Origin> {
+        self.try_take(netns, peer).ok().flatten()
+    }
+
+    /// The same, with the kernel's error.
+    pub(crate) fn try_take(&self, netns: u64, peer: SocketAddr) -> io::Result<Option<Origin>> {
         let key = wire::from_origin_key(&OriginKey { netns, source: Address::from(peer) });
         let mut value: wire::OriginBytes = [0; _];
-        let found = self.0.take(&key, &mut value).unwrap_or(false);
-        let origin = found.then(|| wire::to_origin(&value))?;
-        (origin.netns == netns).then_some(origin)
+        let found = self.0.take(&key, &mut value)?.then(|| wire::to_origin(&value));
+        Ok(found.filter(|origin| origin.netns == netns))
     }
 }
 

@@ -333,3 +333,10 @@ pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> io::Result<u64> {
     };
     if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
+
+/// Moves the calling thread into a fresh network namespace.
+pub(crate) fn new_netns() -> io::Result<()> {
+    // SAFETY: changes nothing but the calling thread's namespace; no memory is involved.
+    let result = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

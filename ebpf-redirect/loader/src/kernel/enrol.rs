@@ -221,7 +221,7 @@ impl Kernel {
 fn pod_cgroup(pod: &PodFacts) -> io::Result<u64> {
     let id = cgroup_id(&pod.cgroup)?;
     let found = statfs(&pod.cgroup)?;
-    if u64::from(found.f_type.cast_unsigned()) == CGROUP2 {
+    if found.f_type.cast_unsigned() == CGROUP2 {
         Ok(id)
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "not in a cgroup v2 file system"))

@@ -65,8 +65,13 @@ impl Kernel {
         let name = wire::name_of(pod);
         let read = || -> io::Result<Adopted> {
             let missing: Vec<_> = self.missing(slot, pod)?.into_iter().map(str::to_owned).collect();
-            let mut programs = self.pins.link_names(slot)?;
-            programs.retain(|program| !missing.contains(program));
+            let mut programs = Vec::new();
+            for name in self.pins.link_names(slot)? {
+                let is_attached = self.link(slot, &name)?.is_some_and(|(_, target)| target != Target(0));
+                if is_attached && !missing.contains(&name) {
+                    programs.push(name);
+                }
+            }
             programs.sort();
             let cgroup = self.link(slot, "connect4")?.map(|(_, target)| target);
             Ok(Adopted {

@@ -83,8 +83,8 @@ pub struct Adopted {
     pub netns_inode: u64,
     /// Id of its cgroup.
     pub cgroup: u64,
-    /// Whether every program is attached. If not, the pod has no connections until it is enrolled
-    /// again or un-enrolled.
+    /// Whether every program is attached. If not, the pod is not captured: it opens no connections, if
+    /// it was cut off after the first guard, until it is enrolled again or un-enrolled.
     pub complete: bool,
     /// Programs that are not attached, or whose cgroup, namespace or interface is gone.
     pub missing: Vec<String>,

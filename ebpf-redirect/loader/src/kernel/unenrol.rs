@@ -26,6 +26,18 @@ impl Kernel {
         Ok(())
     }
 
+    /// Un-enrols every pod and removes the maps too: as if no agent had ever run. For the end of an
+    /// installation; a proxy that still runs has nothing left to serve.
+    ///
+    /// # Errors
+    /// What could not be removed stays; open again and call it again.
+    pub fn release(mut self) -> Result<(), LoadError> {
+        for (slot, _) in self.maps.pods().map_err(LoadError::io("read the map PODS"))? {
+            self.unenrol(slot)?;
+        }
+        self.pins.remove().map_err(LoadError::io("remove the pins"))
+    }
+
     /// Refuses the pod's connections, in and out, and its DNS queries.
     pub(super) fn close(&self, slot: Slot, entry: &PodEntry) -> io::Result<()> {
         self.maps.remove_ready(entry.netns_cookie)?;

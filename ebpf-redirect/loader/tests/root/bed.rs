@@ -13,7 +13,10 @@ use loader::{
     DnsPorts, Enrolled, Family, Kernel, Listeners, Netns, PodFacts, Settings, Slot, SocketKind, cgroup_id,
     cgroup_root, local_port, own_cgroup,
 };
-use std::{net::TcpListener, os::fd::AsFd};
+use std::{
+    net::{TcpListener, UdpSocket},
+    os::fd::AsFd,
+};
 
 const NODE: &str = "LOADER_TEST_NODE";
 
@@ -229,12 +232,25 @@ pub fn finish(mut child: Child) -> String {
     String::from_utf8(stdout).unwrap().lines().last().unwrap_or_default().to_owned()
 }
 
+/// Whether a connection is made within a second.
+pub fn reaches(pod: &Pod, to: IpAddr, port: u16) -> bool {
+    let program = format!(
+        "import socket\n\
+         try: socket.create_connection(('{to}',{port}),timeout=1); print('open')\n\
+         except OSError: print('closed')"
+    );
+    pod.python(&program) == "open"
+}
+
 /// What the proxy holds of a pod.
 pub struct Proxy {
     pub in4: TcpListener,
     pub in6: TcpListener,
     pub out4: TcpListener,
     pub out6: TcpListener,
+    /// First of its family; the others have none.
+    pub dns4: UdpSocket,
+    pub dns6: UdpSocket,
 }
 
 /// Makes listeners in the pod, gives them its connections and lets it go.
@@ -245,15 +261,22 @@ pub fn serve(kernel: &mut Kernel, slot: Slot) -> Proxy {
         listener.set_nonblocking(false).unwrap();
         listener
     };
+    let dns = |family| {
+        let socket = UdpSocket::from(kernel.sockets(slot, SocketKind::Dns(family), 1).unwrap().remove(0));
+        socket.set_nonblocking(false).unwrap();
+        socket
+    };
     let proxy = Proxy {
         in4: listener(Family::V4),
         in6: listener(Family::V6),
         out4: listener(Family::V4),
         out6: listener(Family::V6),
+        dns4: dns(Family::V4),
+        dns6: dns(Family::V6),
     };
-    let dns = kernel.sockets(slot, SocketKind::Dns(Family::V4), 1).unwrap().remove(0);
     let mut ports = DnsPorts::default();
-    ports.v4[0] = local_port(&dns).unwrap();
+    ports.v4[0] = local_port(&proxy.dns4).unwrap();
+    ports.v6[0] = local_port(&proxy.dns6).unwrap();
     let listeners = Listeners {
         in4: proxy.in4.as_fd(),
         in6: Some(proxy.in6.as_fd()),

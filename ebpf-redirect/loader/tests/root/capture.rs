@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use loader::{Counter, Family, Kernel, Netns, Slot, SocketKind, proxy::Origins};
+use loader::{
+    Counter, Family, Kernel, Netns, Slot, SocketKind,
+    proxy::{DnsOrigins, Origins},
+};
 use socket2::Socket;
 
 use super::bed::{Pod, enrol, finish, on_a_node, serve, tell};
@@ -154,5 +157,32 @@ fn old_connections_end_and_those_within_the_pod_stay() {
         let mut byte = [0];
         TcpStream::from(ours).read_exact(&mut byte).unwrap();
         drop(held);
+    });
+}
+
+#[test]
+fn queries_come_with_the_server_they_were_meant_for() {
+    on_a_node("capture::queries_come_with_the_server_they_were_meant_for", |bed| {
+        let pod = bed.pod(4);
+        let netns = Netns::open(pod.path()).unwrap().cookie();
+        let mut kernel = bed.kernel();
+        let slot = enrol(&mut kernel, &pod).slot;
+        let proxy = serve(&mut kernel, slot);
+        let servers = DnsOrigins::from_fd(kernel.proxy_maps().unwrap().dns_origins).unwrap();
+        for (server, socket) in [(pod.node4, &proxy.dns4), (pod.node6, &proxy.dns6)] {
+            let program = format!(
+                "import socket\n\
+                 s=socket.socket(socket.AF_INET6 if ':' in '{server}' else socket.AF_INET,socket.SOCK_DGRAM)\n\
+                 s.settimeout(20); s.sendto(b'query',('{server}',53)); d,a=s.recvfrom(99); print(d.decode(),a[0],a[1])"
+            );
+            let child = pod.spawn(&program);
+            let mut buffer = [0; 99];
+            let (_, peer) = socket.recv_from(&mut buffer).unwrap();
+            assert_eq!(servers.server(netns, peer, 0), Some(SocketAddr::new(server, 53)));
+            assert_eq!(servers.server(netns, peer, 1), None);
+            assert_eq!(servers.server(netns + 1, peer, 0), None);
+            socket.send_to(b"answer", peer).unwrap();
+            assert_eq!(finish(child), format!("answer {server} 53"));
+        }
     });
 }

@@ -1,7 +1,8 @@
 //! SIGKILL at any instant of enrolment and un-enrolment.
 
 use std::{
-    env,
+    env, fs,
+    net::TcpListener,
     process::Command,
     thread,
     time::{Duration, Instant},
@@ -9,13 +10,13 @@ use std::{
 
 use loader::{Kernel, LoadError};
 
-use super::bed::{Bed, enrol, on_a_node};
+use super::bed::{Bed, Pod, enrol, on_a_node, reaches};
 
 const ROLE: &str = "LOADER_TEST_ROLE";
 const TEST: &str = "kills::an_agent_killed_at_any_instant_leaves_what_the_next_one_mends";
 
-/// How many kills in each direction.
-const KILLS: u32 = 25;
+/// Pins of a whole pod: two guards, thirteen programs.
+const PINS: usize = 15;
 
 /// The lock of a killed agent goes with its last thread, a little after its end is told.
 fn open(bed: &Bed) -> Kernel {
@@ -30,15 +31,31 @@ fn open(bed: &Bed) -> Kernel {
     }
 }
 
-/// Starts this test again as an agent that enrols or un-enrols, and kills it after a while.
-fn killed(role: &str, after: Duration) {
+/// Whether the pod is partly enrolled; if so, from the first guard on it opens no connection.
+fn is_partial(kernel: &Kernel, pod: &Pod) -> bool {
+    let adopted = kernel.adopted().unwrap();
+    let Some(found) = adopted.iter().find(|pod| !pod.complete) else { return false };
+    let guarded = found.programs.iter().any(|program| program.starts_with("guard_"));
+    let outside = TcpListener::bind((pod.node4, 0)).unwrap();
+    let is_open = reaches(pod, pod.node4, outside.local_addr().unwrap().port());
+    assert!(!(guarded && is_open), "{found:?}");
+    assert!(!found.ready, "{found:?}");
+    true
+}
+
+/// Starts this test again as an agent that enrols or un-enrols, and kills it as soon as the number of
+/// pins is what `until` waits for, or it has ended.
+fn killed(bed: &Bed, role: &str, until: impl Fn(usize) -> bool) {
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", TEST, "--nocapture"])
         .env(ROLE, role)
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    thread::sleep(after);
+    let folder = bed.bpffs().join("fhirward/links/0");
+    while !until(fs::read_dir(&folder).map_or(0, Iterator::count)) && child.try_wait().unwrap().is_none() {
+        thread::sleep(Duration::from_micros(50));
+    }
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -70,28 +87,29 @@ fn an_agent_killed_at_any_instant_leaves_what_the_next_one_mends() {
         let pod = bed.pod(1);
         let before = pod.netns_state();
         let role = |what: &str| format!("{what} {} {}", pod.path().display(), pod.cgroup.display());
-        // How long a whole one takes here, so that the kills fall within.
-        let begun = Instant::now();
-        act(bed, "enrol", &pod.facts());
-        let whole = begun.elapsed() * 3;
         let mut partial = 0;
-        for kill in 0..KILLS {
-            killed(&role("unenrol"), whole * kill / KILLS);
+        for pins in 1..=PINS {
+            killed(bed, &role("enrol"), |found| found >= pins);
             let mut kernel = open(bed);
-            partial += u32::from(kernel.adopted().unwrap().iter().any(|pod| !pod.complete));
+            partial += u32::from(is_partial(&kernel, &pod));
             assert_eq!(enrol(&mut kernel, &pod).slot.get(), 0);
             assert!(kernel.adopted().unwrap()[0].complete);
             assert_eq!(pod.connects(pod.node4, 9), "EPERM");
-            kernel.unenrol(kernel.adopted().unwrap()[0].slot).unwrap();
-            assert_eq!(pod.netns_state(), before);
             drop(kernel);
 
-            killed(&role("enrol"), whole * kill / KILLS);
+            killed(bed, &role("unenrol"), |found| found <= PINS - pins);
             let mut kernel = open(bed);
-            partial += u32::from(kernel.adopted().unwrap().iter().any(|pod| !pod.complete));
-            enrol(&mut kernel, &pod);
-            assert!(kernel.adopted().unwrap()[0].complete);
+            partial += u32::from(is_partial(&kernel, &pod));
+            // Either way goes on from there: to whole, or to nothing.
+            if pins % 2 == 0 {
+                enrol(&mut kernel, &pod);
+                assert!(kernel.adopted().unwrap()[0].complete);
+            }
+            for left in kernel.adopted().unwrap() {
+                kernel.unenrol(left.slot).unwrap();
+            }
+            assert_eq!(pod.netns_state(), before);
         }
-        println!("{partial} of {} kills left a pod that was not whole", KILLS * 2);
+        println!("{partial} of {} kills left a pod that was not whole", PINS * 2);
     });
 }

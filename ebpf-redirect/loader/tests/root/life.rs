@@ -84,6 +84,24 @@ fn nothing_is_left_after_unenrolment() {
 }
 
 #[test]
+fn release_leaves_nothing_at_all() {
+    on_a_node("life::release_leaves_nothing_at_all", |bed| {
+        let pods = [bed.pod(1), bed.pod(2)];
+        let before = pods.each_ref().map(|pod| pod.netns_state());
+        let mut kernel = bed.kernel();
+        for pod in &pods {
+            let slot = enrol(&mut kernel, pod).slot;
+            serve(&mut kernel, slot);
+        }
+        kernel.release().unwrap();
+        assert!(!bed.bpffs().join("fhirward").exists());
+        assert_eq!(pods.each_ref().map(|pod| pod.netns_state()), before);
+        // And it begins anew.
+        assert!(bed.kernel().adopted().unwrap().is_empty());
+    });
+}
+
+#[test]
 fn pods_that_are_gone_are_collected() {
     on_a_node("life::pods_that_are_gone_are_collected", |bed| {
         let (gone, stays) = (bed.pod(1), bed.pod(2));
