@@ -60,7 +60,12 @@ where
 {
     let house = proxy.0;
     if let Some(connection) = proxy::admit(&house, facts) {
-        crate::serve::serve(Arc::clone(&house), connection, Stream(stream), None).await;
+        let start = crate::serve::Start {
+            agreed: None,
+            first: bytes::BytesMut::new(),
+            drain: Arc::clone(&house.drain),
+        };
+        crate::serve::serve(Arc::clone(&house), connection, Stream(stream), start).await;
     }
     house.tasks.close();
     house.tasks.wait().await;

@@ -1,7 +1,13 @@
 //! The proxy as a whole: accepts on its listeners, serves, and drains.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use bytes::BytesMut;
 use observe::Record;
 use tokio::net::TcpStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -9,16 +15,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     Capture, Engine, Limits,
     accept::{Bound, Connection, ConnectionFacts, Place},
+    capture::{Pods, manage},
     forward::Forwarder,
     record::{self, Recorder},
     secure,
-    serve::{Decide, Gauges, House, Pace, serve},
+    serve::{Decide, Gauges, House, Pace, Start, serve},
 };
 
 /// After the cut: how long tasks may take to notice.
 const CUT_GRACE: Duration = Duration::from_secs(1);
-/// Draining: how long the kernel's queue of connections may take to run empty.
-const QUEUE_LIMIT: Duration = Duration::from_secs(2);
 /// How often idle upstream connections are looked after.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
@@ -48,6 +53,7 @@ impl<D: Decide> Proxy<D> {
             pace: Pace::new(&limits),
             limits,
             drain: Arc::default(),
+            pods: OnceLock::new(),
             tasks: TaskTracker::new(),
         }))
     }
@@ -63,13 +69,18 @@ impl<D: Decide> Proxy<D> {
         capture: Option<Capture>,
         stop: CancellationToken,
     ) -> DrainReport {
-        drop(capture);
         let house = self.0;
         let housekeeping = keep_house(Arc::clone(&house), &listeners);
         house.forwarder.set_own(listeners.iter().map(Bound::local_addr).collect());
         let accepting = TaskTracker::new();
         for listener in listeners {
             accepting.spawn(accept(Arc::clone(&house), listener, stop.clone()));
+        }
+        if let Some(Capture { plumbing, changes, settings }) = capture {
+            let pods = Arc::new(Pods::new(plumbing, settings));
+            let pods = Arc::clone(house.pods.get_or_init(|| pods));
+            let (house, tasks) = (Arc::clone(&house), accepting.clone());
+            accepting.spawn(manage(house, pods, changes, tasks, stop.clone()));
         }
         accepting.close();
         let served = async {
@@ -132,20 +143,8 @@ fn keep_house<D: Decide>(
 }
 
 async fn accept<D: Decide>(house: Arc<House<D>>, listener: Bound, stop: CancellationToken) {
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        take(&house, &listener.place, accepted);
-    }
-    listener.refuse_new();
-    let began = tokio::time::Instant::now();
-    while began.elapsed() < QUEUE_LIMIT
-        && let Some(accepted) = listener.accept_rest().await
-    {
-        take(&house, &listener.place, accepted);
-    }
+    let Bound { place, queue } = listener;
+    queue.serve(&stop, |socket, peer| take(&house, &place, (socket, peer))).await;
 }
 
 fn take<D: Decide>(house: &Arc<House<D>>, place: &Arc<Place>, (socket, peer): (TcpStream, SocketAddr)) {
@@ -172,9 +171,11 @@ async fn connection<D: Decide>(house: Arc<House<D>>, place: &Place, socket: TcpS
         sni: None,
         entry: place.entry.clone(),
     };
+    let drain = Arc::clone(&house.drain);
     let Some(tls) = &place.tls else {
         if let Some(connection) = admit(&house, facts) {
-            serve(house, connection, socket, None).await;
+            let start = Start { agreed: None, first: BytesMut::new(), drain };
+            serve(house, connection, socket, start).await;
         }
         return;
     };
@@ -182,7 +183,8 @@ async fn connection<D: Decide>(house: Arc<House<D>>, place: &Place, socket: TcpS
     let Some(secured) = tls.accept(socket, limit).await else { return };
     facts.sni = secured.sni;
     if let Some(connection) = admit(&house, facts) {
-        serve(house, connection, secured.io, Some(secured.speaks)).await;
+        let start = Start { agreed: Some(secured.speaks), first: BytesMut::new(), drain };
+        serve(house, connection, secured.io, start).await;
     }
 }
 

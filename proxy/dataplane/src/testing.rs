@@ -96,7 +96,7 @@ spec:
 "#;
 
 pub(crate) struct World {
-    pub(crate) engine: Engine,
+    pub(crate) engine: Arc<Engine>,
     pub(crate) mesh: watch::Sender<Option<Arc<Snapshot>>>,
     settings: MeshSettings,
     key: EcdsaKeyPair,
@@ -125,7 +125,8 @@ impl World {
         let snapshot = Arc::new(build(manifests, &settings, 1));
         authenticator.follow(snapshot.jwt_rules());
         let (mesh, receiver) = watch::channel(Some(snapshot));
-        let engine = Engine::new(receiver, authenticator, Arc::new(Limits::default()), engine_settings);
+        let limits = Arc::new(Limits::default());
+        let engine = Arc::new(Engine::new(receiver, authenticator, limits, engine_settings));
         Self { engine, mesh, settings, key }
     }
 

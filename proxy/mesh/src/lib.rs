@@ -16,4 +16,4 @@ pub use check::{Checked, check};
 pub use files::read_objects;
 pub use routing::destination::Endpoint;
 pub use settings::{ManifestLimits, MeshSettings, WorkloadSettings};
-pub use snapshot::{Declared, Pod, Probe, ProbeKind, ServicePortAt, Snapshot, Workload};
+pub use snapshot::{Declared, Pod, Probe, ProbeKind, ServicePortAt, Snapshot, Workload, is_made_up};

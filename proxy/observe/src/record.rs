@@ -64,8 +64,10 @@ pub struct Record {
     pub response_bytes: u64,
     /// gRPC messages, both ways.
     pub messages: (u64, u64),
-    /// `mutual_tls` or `none`.
+    /// `mutual_tls` or `none`. A hop that never leaves the process counts as the former.
     pub mutual_tls: bool,
+    /// The caller's identity is the kernel's word (a captured pod of this node), not a certificate's.
+    pub from_kernel: bool,
     /// `destination`, or `source` at the gateway.
     pub reporter: Reporter,
 }

@@ -1,30 +1,15 @@
 //! Listening sockets: bound with their settings, accepted from until the proxy drains.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc};
 
-use futures_util::FutureExt;
-use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
 
-use super::Entry;
+use super::{Entry, Queue};
 use crate::secure::{Tls, TlsError, TlsFiles};
 
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 4096;
-/// Pause after an accept that failed for want of file descriptors or memory.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// Draining: how long after the last one we still look for a connection in the kernel's queue.
-const BACKLOG_GRACE: Duration = Duration::from_millis(20);
-
-/// Classic BPF over the TCP header (filter.rst of the kernel's networking documentation): a segment
-/// with SYN and without ACK is dropped, every other passes.
-const DROP_SYN: [SockFilter; 5] = [
-    SockFilter::new(0x30, 0, 0, 13), // load the byte with the flags (RFC 9293 §3.1)
-    SockFilter::new(0x54, 0, 0, 0x12), // keep SYN and ACK
-    SockFilter::new(0x15, 0, 1, 0x02), // SYN alone?
-    SockFilter::new(0x06, 0, 0, 0),  // drop
-    SockFilter::new(0x06, 0, 0, 0xffff_ffff), // pass
-];
 
 /// A listener, as the settings describe it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +51,7 @@ pub enum ListenError {
 #[derive(Debug)]
 pub struct Bound {
     pub(crate) place: Arc<Place>,
-    socket: TcpListener,
+    pub(crate) queue: Queue,
 }
 
 /// What connections need to know of their listener. Apart from the socket, which must close before
@@ -95,7 +80,10 @@ impl Listener {
             Ok((socket, local))
         });
         match opened {
-            Ok((socket, local)) => Ok(Bound { place: Arc::new(Place { name, entry, tls, local }), socket }),
+            Ok((socket, local)) => {
+                let place = Arc::new(Place { name, entry, tls, local });
+                Ok(Bound { queue: Queue::new(place.name.clone(), socket), place })
+            }
             Err(source) => Err(ListenError::Bind { name, address, source }),
         }
     }
@@ -128,49 +116,4 @@ impl Bound {
     pub fn tls(&self) -> Option<&Arc<Tls>> {
         self.place.tls.as_ref()
     }
-
-    /// The next connection.
-    pub(crate) async fn accept(&self) -> (TcpStream, SocketAddr) {
-        loop {
-            match self.socket.accept().await {
-                Ok((socket, peer)) => match socket.set_nodelay(true) {
-                    Ok(()) => return (socket, peer),
-                    Err(error) => tracing::debug!(%error, "connection gone before it was served"),
-                },
-                Err(error) if is_of_connection(&error) => {}
-                Err(error) => {
-                    tracing::warn!(listener = self.place.name, %error, "cannot accept connections");
-                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    /// Draining begins: the kernel takes no more connections for us, silently, so that the queue
-    /// empties however many clients come; their SYN is sent again a second later and then refused.
-    /// Handshakes under way still end: closing the socket right away would reset them, and with them
-    /// requests that were sent in good faith.
-    pub(crate) fn refuse_new(&self) {
-        if let Err(error) = SockRef::from(&self.socket).attach_filter(&DROP_SYN) {
-            tracing::warn!(listener = self.place.name, %error, "new connections cannot be held off");
-        }
-    }
-
-    /// What is left in the kernel's queue; `None` when it is empty.
-    pub(crate) async fn accept_rest(&self) -> Option<(TcpStream, SocketAddr)> {
-        let accepted = tokio::time::timeout(BACKLOG_GRACE, self.accept()).await.ok();
-        // Once more without waiting: what came in while the timer fired is not to be reset.
-        accepted.or_else(|| self.accept().now_or_never())
-    }
-}
-
-/// Errors of one connection, not of the listener.
-fn is_of_connection(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::Interrupted
-    )
 }

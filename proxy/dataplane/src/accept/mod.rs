@@ -1,6 +1,7 @@
 //! Sockets to connections: who called which entry.
 
 mod listener;
+mod queue;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -8,8 +9,11 @@ use http::HeaderValue;
 use mesh::routing::GatewayKey;
 use policy::{SpiffeId, WorkloadName};
 
+use crate::capture::Captured;
+
 pub(crate) use listener::Place;
 pub use listener::{Bound, ListenError, Listener};
+pub(crate) use queue::Queue;
 
 /// A connection, and everything known of it before its first request. Immutable.
 #[derive(Debug, Clone)]
@@ -32,6 +36,8 @@ pub struct Connection {
     pub(crate) principal: Option<Arc<str>>,
     /// The peer's address as `x-forwarded-for` has it, made once.
     pub(crate) peer_text: HeaderValue,
+    /// What more is known where it was captured.
+    pub(crate) captured: Option<Arc<Captured>>,
 }
 
 /// What a listener stands for.
@@ -76,6 +82,27 @@ impl Connection {
         // Digits, dots, colons: no address is without a header value.
         let peer_text = HeaderValue::from_str(&peer.ip().to_canonical().to_string())
             .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
-        Self { peer, local, identity, mutual_tls, tls, sni, entry, principal, peer_text }
+        Self {
+            peer,
+            local,
+            identity,
+            mutual_tls,
+            tls,
+            sni,
+            entry,
+            principal,
+            peer_text,
+            captured: None,
+        }
+    }
+
+    /// The same connection, captured.
+    pub(crate) fn inside(self, captured: Arc<Captured>) -> Self {
+        Self { captured: Some(captured), ..self }
+    }
+
+    /// The pod's own address that was called, where it was captured.
+    pub(crate) fn called(&self) -> Option<SocketAddr> {
+        self.captured.as_ref().map(|captured| captured.door.address)
     }
 }

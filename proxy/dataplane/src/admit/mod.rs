@@ -8,7 +8,10 @@ use std::sync::Arc;
 use mesh::{Snapshot, Workload, routing::GatewayKey};
 use policy::istio::MtlsMode;
 
-use crate::accept::{Connection, Entry};
+use crate::{
+    accept::{Connection, Entry},
+    capture::DeclaredProbe,
+};
 
 /// A connection that layer 3/4 policy lets speak, with the snapshot that said so.
 /// Later requests on it read the newest snapshot and are admitted again. One maker: [`admit`].
@@ -57,6 +60,10 @@ pub enum AdmitError {
     /// AuthorizationPolicy on a raw TCP connection; the rule, where one decided.
     #[error("AuthorizationPolicy refuses the connection")]
     PolicyDenied(Option<Arc<str>>),
+    /// Raw TCP at a workload where policy verifies tokens, on a port that no Service declares to be
+    /// other than HTTP.
+    #[error("the workload's policies are of HTTP, and the connection is not")]
+    HttpOnly,
     /// Raw TCP at a gateway: its routes are HTTP's.
     #[error("the gateway serves HTTP only")]
     NotHttp,
@@ -71,6 +78,7 @@ impl AdmitError {
             Self::UnknownWorkload(_) => "unknown_workload",
             Self::StrictPlaintext => "strict_plaintext",
             Self::PolicyDenied(_) => "policy_denied",
+            Self::HttpOnly => "http_only",
             Self::NotHttp => "not_http",
         }
     }
@@ -84,6 +92,30 @@ pub(crate) fn admit(
     connection: &Connection,
     snapshot: Option<Arc<Snapshot>>,
 ) -> Result<Admitted<'_>, AdmitError> {
+    let admitted = place(connection, snapshot)?;
+    if let Place::Workload { workload, port } = &admitted.place {
+        let strict = workload.policy.mtls_mode(*port) == MtlsMode::Strict;
+        if strict && !connection.mutual_tls {
+            return Err(AdmitError::StrictPlaintext);
+        }
+    }
+    Ok(admitted)
+}
+
+/// Admits a declared probe of the node itself, whatever PeerAuthentication says: kubelet has no
+/// certificate.
+///
+/// # Errors
+/// [`AdmitError`]: the connection is dropped.
+pub(crate) fn admit_probe<'a>(
+    connection: &'a Connection,
+    snapshot: Option<Arc<Snapshot>>,
+    _: &DeclaredProbe,
+) -> Result<Admitted<'a>, AdmitError> {
+    place(connection, snapshot)
+}
+
+fn place(connection: &Connection, snapshot: Option<Arc<Snapshot>>) -> Result<Admitted<'_>, AdmitError> {
     let snapshot = snapshot.ok_or(AdmitError::NoSnapshot)?;
     let place = match &connection.entry {
         Entry::Gateway(key) => {
@@ -93,10 +125,6 @@ pub(crate) fn admit(
         Entry::Workload { name, port } => {
             let workload =
                 snapshot.workload(name).cloned().ok_or_else(|| AdmitError::UnknownWorkload(name.clone()))?;
-            let strict = workload.policy.mtls_mode(*port) == MtlsMode::Strict;
-            if strict && !connection.mutual_tls {
-                return Err(AdmitError::StrictPlaintext);
-            }
             Place::Workload { workload, port: *port }
         }
     };

@@ -1,5 +1,7 @@
 //! The question to every policy family, and [`Permitted`], which only this room makes.
 
+mod tcp;
+
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
@@ -19,9 +21,10 @@ use policy::{
 
 use crate::{
     Refusal,
-    admit::AdmitError,
+    capture::DeclaredProbe,
     classify::Classified,
     engine::Trace,
+    forward::Passage,
     identify::Identified,
     reply::{Grpc, ReplyContext},
     serve::head::{Onward, Request, RequestParts},
@@ -42,6 +45,8 @@ pub struct Permitted {
     pub(crate) headers: HeaderMap,
     /// Where to connect.
     pub(crate) upstream: SocketAddr,
+    /// The way there, where it leads into a captured pod.
+    pub(crate) inside: Option<Passage>,
     /// The protocol upgrade asked for (`websocket`), if any.
     pub(crate) upgrade: Option<String>,
     /// Limit of the whole exchange (route's `timeout`); `None`: the limits' response timeout.
@@ -69,26 +74,8 @@ impl Permitted {
     }
 }
 
-/// A raw TCP connection that every family lets pass. One maker: this room.
-#[derive(Debug)]
-pub struct PermittedTcp {
-    pub(crate) upstream: SocketAddr,
-    pub(crate) decision: Decision,
-}
-
-impl PermittedTcp {
-    /// Where the bytes go.
-    #[must_use]
-    pub fn upstream(&self) -> SocketAddr {
-        self.upstream
-    }
-
-    /// What was decided.
-    #[must_use]
-    pub fn decision(&self) -> &Decision {
-        &self.decision
-    }
-}
+pub use tcp::PermittedTcp;
+pub(crate) use tcp::{PermittedOutside, authorize_tcp, pass_host, pass_outside, pass_own};
 
 /// The caller as the policies of one workload see it.
 #[derive(Debug, Clone, Copy)]
@@ -103,6 +90,8 @@ pub(crate) struct Caller<'a> {
     pub(crate) sni: Option<&'a str>,
     /// Whether the client's scheme is https.
     pub(crate) tls: bool,
+    /// The pod's own address that it called, where it called a captured pod.
+    pub(crate) called: Option<SocketAddr>,
 }
 
 impl<'a> Caller<'a> {
@@ -112,6 +101,17 @@ impl<'a> Caller<'a> {
 
     fn source(self) -> Source<'a> {
         Source { ip: self.ip, remote_ip: self.remote_ip, identity: self.identity }
+    }
+
+    /// The workload's side of the connection, as policies see it.
+    fn destination(self, workload: &Workload, port: u16) -> Destination<'a> {
+        let ip = self.called.map_or(workload.ip, |called| called.ip());
+        Destination { ip, port, sni: self.sni }
+    }
+
+    /// Where the workload's port is reached.
+    fn upstream(self, workload: &Workload, port: u16) -> SocketAddr {
+        self.called.unwrap_or_else(|| workload.upstream(port))
     }
 }
 
@@ -171,6 +171,7 @@ impl Cleared {
             authority,
             headers,
             upstream,
+            inside: None,
             upgrade,
             timeout,
             retries,
@@ -219,41 +220,30 @@ pub(crate) fn authorize(
     trace: &mut Trace,
 ) -> Result<(Cleared, Decision), Refusal> {
     let identified = classified.into_identified();
-    let destination = Destination { ip: workload.ip, port, sni: caller.sni };
+    let destination = caller.destination(workload, port);
     let decision = ask(&workload.policy, &identified, caller, destination, trace)?;
     let cleared = Cleared {
         request: identified.into_request(),
-        upstream: workload.upstream(port),
+        upstream: caller.upstream(workload, port),
         workload: Some(Arc::clone(workload)),
         terms,
     };
     Ok((cleared, decision))
 }
 
+/// A declared probe of the node itself: no policy is asked.
+pub(crate) fn pass_probe(
+    request: Box<Request>,
+    (workload, address): (&Arc<Workload>, SocketAddr),
+    _: &DeclaredProbe,
+) -> Cleared {
+    let terms = Terms::default();
+    Cleared { request, upstream: address, workload: Some(Arc::clone(workload)), terms }
+}
+
 /// A destination outside the mesh has no policy: what the gateway let pass may go there.
 pub(crate) fn leave_mesh(passed: Passed, address: SocketAddr, terms: Terms) -> Cleared {
     Cleared { request: passed.request, upstream: address, workload: None, terms }
-}
-
-/// Asks about a raw TCP connection: no request, so rules with HTTP fields follow Istio's translation.
-///
-/// # Errors
-/// [`AdmitError::PolicyDenied`].
-pub(crate) fn authorize_tcp(
-    caller: Caller<'_>,
-    (workload, port): (&Workload, u16),
-    trace: &mut Trace,
-) -> Result<PermittedTcp, (AdmitError, Box<Decision>)> {
-    let question = Question {
-        source: caller.source(),
-        destination: Destination { ip: workload.ip, port, sni: caller.sni },
-        request: None,
-    };
-    let decision = decide(&workload.policy, &question, trace);
-    match decision.verdict {
-        Verdict::Allow => Ok(PermittedTcp { upstream: workload.upstream(port), decision }),
-        Verdict::Deny => Err((AdmitError::PolicyDenied(decision.rule.clone()), Box::new(decision))),
-    }
 }
 
 fn ask(

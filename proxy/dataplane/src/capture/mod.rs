@@ -4,6 +4,28 @@
 //! This room knows pods, sockets and addresses. How sockets come to be inside a pod's network
 //! namespace, and what the kernel remembers of a redirected connection, is the business of whoever
 //! implements [`Plumbing`].
+//!
+//! | part | does |
+//! |---|---|
+//! | [`manage`], [`pods`] | pods come and go; the table of those that are here |
+//! | [`arrive`] | a connection: who calls, whom, which way |
+//! | [`way`] | from the address that was asked for to a pod here (one hop), or elsewhere |
+//! | [`detect`] | HTTP, TLS or other bytes |
+//! | [`speak`] | into a pod: as HTTP through all rooms, or as bytes that policy permits |
+//! | [`outside`] | out of a pod: bytes |
+//! | [`captured`] | what is known beside the facts of every connection; probes |
+
+mod arrive;
+mod captured;
+mod detect;
+mod manage;
+mod outside;
+mod pods;
+mod refuse;
+mod speak;
+#[cfg(test)]
+mod tests;
+mod way;
 
 use std::{fmt, io, net::IpAddr, net::SocketAddr, pin::Pin, sync::Arc};
 
@@ -13,6 +35,10 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
 };
+
+pub(crate) use captured::{Captured, DeclaredProbe, HostConnection};
+pub(crate) use manage::manage;
+pub(crate) use pods::Pods;
 
 /// A pod for as long as it is captured. A slot that is used again has another generation, so an id
 /// never means two pods in the life of a process.
@@ -62,6 +88,15 @@ pub type SocketFuture<'a> = Pin<Box<dyn Future<Output = io::Result<TcpSocket>> +
 
 /// What the kernel's side does for captured connections.
 pub trait Plumbing: Send + Sync + 'static {
+    /// The address that was called, of a connection accepted on one of the pod's inbound listeners:
+    /// the connection's own, where the kernel leads connections to the listener as they are.
+    ///
+    /// # Errors
+    /// The connection is gone.
+    fn called(&self, _pod: &Pod, socket: &TcpStream) -> io::Result<SocketAddr> {
+        socket.local_addr()
+    }
+
     /// The address that the application asked for, of a connection accepted on one of the pod's
     /// outbound listeners. Asked once for each. `None`: not known, and the connection is closed.
     fn original(&self, pod: &Pod, socket: &TcpStream, peer: SocketAddr) -> Option<SocketAddr>;

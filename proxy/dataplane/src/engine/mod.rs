@@ -22,6 +22,7 @@ use crate::{
     accept::Connection,
     admit::{self, AdmitError, Admitted, Place},
     authorize::{self, Caller, Cleared, Permitted, Terms},
+    capture::DeclaredProbe,
     classify::classify,
     dice::Dice,
     identify::{Identified, identify},
@@ -165,7 +166,12 @@ impl Engine {
     }
 
     async fn rooms(&self, connection: &Connection, head: Parts, walk: &mut Walk) -> Result<Cleared, Refusal> {
-        let admitted = admit::admit(connection, self.newest())?;
+        let snapshot = self.newest();
+        let probe = connection.captured.as_ref().and_then(|captured| captured.probe(&head));
+        if let Some(probe) = probe {
+            return self.probed(connection, snapshot, head, &probe, walk);
+        }
+        let admitted = admit::admit(connection, snapshot)?;
         walk.story.snapshot = admitted.snapshot().version;
         let request = self.read(&admitted, head, walk)?;
         match admitted.place() {
@@ -175,11 +181,35 @@ impl Engine {
                 record::source_at(&mut walk.story, &self.labels, snapshot, connection);
                 let to = (workload, *port);
                 record::destination(&mut walk.story, &self.labels, snapshot, to, None);
+                record::called(&mut walk.story, connection);
                 let identity = connection.identity.as_ref();
                 let caller = caller(connection, &request).with_identity(identity);
                 self.at_workload(to, request, caller, Terms::default(), walk).await
             }
         }
+    }
+
+    /// A declared probe of the node itself: its head is read as any other, and no policy is asked.
+    fn probed(
+        &self,
+        connection: &Connection,
+        snapshot: Option<Arc<Snapshot>>,
+        head: Parts,
+        probe: &DeclaredProbe,
+        walk: &mut Walk,
+    ) -> Result<Cleared, Refusal> {
+        let admitted = admit::admit_probe(connection, snapshot, probe)?;
+        walk.story.snapshot = admitted.snapshot().version;
+        let request = self.read(&admitted, head, walk)?;
+        let Place::Workload { workload, port } = admitted.place() else {
+            return Err(Refusal::Internal("a probe that did not come to a workload"));
+        };
+        let to = (workload, *port);
+        record::destination(&mut walk.story, &self.labels, admitted.snapshot(), to, None);
+        record::called(&mut walk.story, connection);
+        "probe".clone_into(&mut walk.story.details);
+        let address = connection.called().unwrap_or_else(|| workload.upstream(*port));
+        Ok(authorize::pass_probe(request, (workload, address), probe))
     }
 
     /// The head, canonical by the rules of the place where it arrived.
@@ -261,6 +291,7 @@ pub(crate) fn caller<'a>(connection: &'a Connection, request: &Request) -> Calle
         identity: None,
         sni: connection.sni.as_deref(),
         tls: connection.tls,
+        called: connection.called(),
     }
 }
 

@@ -37,14 +37,21 @@ impl Engine {
         story.http_version = "";
         let result = self.rooms_tcp(connection, &mut story, &mut trace);
         let steps = trace.into_steps();
-        let result = result.map_err(|error| {
-            let refusal = Refusal::Dropped(error);
-            record::refused(&mut story, &refusal);
-            if self.settings.keep_reasons {
-                story.steps.clone_from(&steps);
+        let result = match result {
+            Ok(permitted) => {
+                story.upstream = Some(permitted.upstream());
+                story.decision = permitted.decision().cloned();
+                Ok(permitted.with_story(story))
             }
-            Box::new(Refused { refusal, reply: ReplyContext::default(), story })
-        });
+            Err(error) => {
+                let refusal = Refusal::Dropped(error);
+                record::refused(&mut story, &refusal);
+                if self.settings.keep_reasons {
+                    story.steps.clone_from(&steps);
+                }
+                Err(Box::new(Refused { refusal, reply: ReplyContext::default(), story }))
+            }
+        };
         (result, steps)
     }
 
@@ -62,6 +69,7 @@ impl Engine {
         };
         record::source_at(story, &self.labels, snapshot, connection);
         record::destination(story, &self.labels, snapshot, (workload, *port), None);
+        record::called(story, connection);
         let ip = connection.peer.ip().to_canonical();
         let caller = Caller {
             ip,
@@ -69,10 +77,19 @@ impl Engine {
             identity: connection.identity.as_ref(),
             sni: connection.sni.as_deref(),
             tls: connection.tls,
+            called: connection.called(),
         };
-        authorize::authorize_tcp(caller, (workload, *port), trace).map_err(|(error, decision)| {
+        let permitted = authorize::authorize_tcp(caller, (workload, *port), trace);
+        let permitted = permitted.map_err(|(error, decision)| {
             story.decision = Some(*decision);
             error
-        })
+        })?;
+        // Rules of requests have their translation. Tokens have none: a request among raw bytes would
+        // pass with one that nobody verified, and with headers that only a verified one may bring.
+        let verifies_tokens = !workload.policy.jwt_rules().is_empty();
+        if verifies_tokens && !workload.protocols.contains_key(port) {
+            return Err(AdmitError::HttpOnly);
+        }
+        Ok(permitted)
     }
 }

@@ -4,17 +4,22 @@
 //! | part | does |
 //! |---|---|
 //! | [`pool`] | connections to one address |
+//! | [`inside`], [`rooms`] | connections inside pods, and their pools |
 //! | [`attempt`] | one request on one connection |
 //! | [`retry`] | when another attempt follows |
 //! | [`lease`] | holds the connection until the response's end |
 //! | [`tunnel`] | bytes after an accepted upgrade |
+//! | [`raw`] | bytes of a raw TCP connection |
 
 mod attempt;
 mod body;
+mod inside;
 mod lease;
 mod pool;
+mod raw;
 mod request;
 mod retry;
+mod rooms;
 mod tunnel;
 
 use std::{
@@ -29,20 +34,25 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::{net::TcpStream, time::Instant};
 
-use crate::{Limits, Refusal, authorize::Permitted, dice::Dice, refusal::UpstreamFault};
+use crate::{Limits, Refusal, authorize::Permitted, capture::PodId, dice::Dice, refusal::UpstreamFault};
 
 pub(crate) use body::{BodyFault, ClientBody, Flow, remove_forbidden_trailers};
+pub(crate) use inside::{Door, Inside, Kernel, Passage, leave, prepare};
 pub(crate) use lease::Lease;
+pub(crate) use raw::{Carried, End, carry};
 pub(crate) use tunnel::tunnel;
 
 use attempt::Failure;
-use pool::Pool;
+use pool::{Pool, Reach};
 use request::Outbound;
+use rooms::Rooms;
 
 /// Upstreams, each with its pool.
 #[derive(Debug)]
 pub(crate) struct Forwarder {
     pools: ArcSwap<HashMap<SocketAddr, Arc<Pool>, ahash::RandomState>>,
+    /// Of connections inside pods.
+    rooms: Rooms,
     limits: Arc<Limits>,
     dice: Dice,
     own: OnceLock<Vec<SocketAddr>>,
@@ -98,7 +108,13 @@ impl Clock {
 
 impl Forwarder {
     pub(crate) fn new(limits: Arc<Limits>) -> Self {
-        Self { pools: ArcSwap::default(), limits, dice: Dice::new(), own: OnceLock::new() }
+        Self {
+            pools: ArcSwap::default(),
+            rooms: Rooms::new(),
+            limits,
+            dice: Dice::new(),
+            own: OnceLock::new(),
+        }
     }
 
     /// Sends a permitted request, again where the route and safety allow it.
@@ -111,10 +127,13 @@ impl Forwarder {
         permitted: &mut Permitted,
         body: Option<ClientBody>,
     ) -> Result<Answered, Refusal> {
-        if self.is_own(permitted.upstream) {
-            return Err(Refusal::Internal("the upstream is this proxy"));
-        }
-        let pool = self.pool(permitted.upstream);
+        let pool = match &permitted.inside {
+            Some(passage) => passage.door.pool(&self.rooms, &self.limits),
+            None if self.is_own(permitted.upstream) => {
+                return Err(Refusal::Internal("the upstream is this proxy"));
+            }
+            None => self.pool(permitted.upstream),
+        };
         let mut clock = self.clock(permitted);
         let flow = body.as_ref().map(|body| Arc::clone(body.flow()));
         let retries = permitted.retries.take();
@@ -165,7 +184,7 @@ impl Forwarder {
         if let Some(pool) = self.pools.load().get(&address) {
             return Arc::clone(pool);
         }
-        let fresh = Arc::new(Pool::new(address, Arc::clone(&self.limits)));
+        let fresh = Arc::new(Pool::new(address, Reach::Direct, Arc::clone(&self.limits)));
         self.pools.rcu(|pools| {
             let mut pools = HashMap::clone(pools);
             pools.entry(address).or_insert_with(|| Arc::clone(&fresh));
@@ -174,9 +193,15 @@ impl Forwarder {
         self.pools.load().get(&address).map_or(fresh, Arc::clone)
     }
 
+    /// Forgets a pod that is no longer ours.
+    pub(crate) fn forget(&self, pod: PodId) {
+        self.rooms.forget(pod);
+    }
+
     /// Closes idle connections and forgets upstreams without any. Called each second.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
+        self.rooms.sweep(now);
         let empty: Vec<SocketAddr> = self
             .pools
             .load()

@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::body::UpstreamRequestBody;
+use super::{body::UpstreamRequestBody, inside::Inside};
 use crate::{Limits, refusal::UpstreamFault};
 
 /// Headers in a response. Servers send more than clients do.
@@ -103,10 +103,20 @@ impl Drop for Http2 {
     }
 }
 
+/// How an address is reached.
+#[derive(Debug)]
+pub(super) enum Reach {
+    /// From where the proxy itself is.
+    Direct,
+    /// From inside the pod.
+    Inside(Arc<Inside>),
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Pool {
     address: SocketAddr,
+    reach: Reach,
     limits: Arc<Limits>,
     #[expect(clippy::vec_box, reason = "they come and go boxed: a pointer is moved, not the connection")]
     idle: Mutex<Vec<Box<Http1>>>,
@@ -118,9 +128,10 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(address: SocketAddr, limits: Arc<Limits>) -> Self {
+    pub(super) fn new(address: SocketAddr, reach: Reach, limits: Arc<Limits>) -> Self {
         Self {
             address,
+            reach,
             limits,
             idle: Mutex::default(),
             shared: Mutex::default(),
@@ -211,7 +222,13 @@ impl Pool {
     async fn connect(&self) -> Result<TcpStream, UpstreamFault> {
         let _waiting = Waiting::begin(&self.pending, self.limits.pending_per_upstream)?;
         let limit = Duration::from_millis(self.limits.connect_timeout_ms);
-        let socket = tokio::time::timeout(limit, TcpStream::connect(self.address))
+        let connecting = async {
+            match &self.reach {
+                Reach::Direct => TcpStream::connect(self.address).await,
+                Reach::Inside(inside) => inside.connect(self.address).await,
+            }
+        };
+        let socket = tokio::time::timeout(limit, connecting)
             .await
             .map_err(|_| UpstreamFault::ConnectTimeout)?
             .map_err(|_| UpstreamFault::ConnectFailed)?;

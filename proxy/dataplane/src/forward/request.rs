@@ -23,7 +23,12 @@ pub(super) struct Outbound {
 impl Outbound {
     /// Takes what is to be sent out of a permitted request.
     pub(super) fn new(permitted: &mut Permitted, body: Option<ClientBody>) -> Result<Self, Refusal> {
-        let version = if speaks_http2(permitted) { Version::HTTP_2 } else { Version::HTTP_11 };
+        let as_client = permitted.inside.as_ref().and_then(|passage| passage.http2);
+        let version = if as_client.unwrap_or_else(|| speaks_http2(permitted)) {
+            Version::HTTP_2
+        } else {
+            Version::HTTP_11
+        };
         let mut headers = std::mem::take(&mut permitted.headers);
         let upgrade = permitted.upgrade.take();
         let uri = if version == Version::HTTP_2 {

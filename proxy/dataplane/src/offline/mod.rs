@@ -102,7 +102,7 @@ pub fn run_tcp(engine: &Engine, connection: &Connection) -> OfflineOutcome {
             status: None,
             body: Bytes::new(),
             headers: HeaderMap::new(),
-            rule: permitted.decision.rule.as_deref().map(str::to_owned),
+            rule: permitted.decision().and_then(|decision| decision.rule.as_deref().map(str::to_owned)),
             reasons: lines(&steps, None),
             steps,
             forwarded: None,

@@ -1,6 +1,7 @@
 //! The whole story of a request, once: filled as it goes its way, told at its end.
 
 mod labels;
+mod tcp;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use crate::{
 };
 
 pub(crate) use labels::{Labels, service_of_host};
+pub(crate) use tcp::{carried, from_host, outside, unreached};
 
 /// Where stories go. Implementations must not block: a full queue drops and counts (where audit is
 /// not mandatory).
@@ -40,6 +42,7 @@ pub(crate) fn begin(connection: &Connection, version: Version) -> Box<Record> {
     story.source.address = Some(connection.peer);
     story.source.principal = connection.principal.clone();
     story.mutual_tls = connection.mutual_tls;
+    story.from_kernel = connection.identity.is_some() && connection.captured.is_some();
     story
 }
 
@@ -79,14 +82,19 @@ pub(crate) fn target(story: &mut Record, request: &Request) {
     }
 }
 
-/// The caller of a workload's own entry, found by its address.
+/// The caller of a workload's own entry: the pod that the kernel names, or found by its address.
 pub(crate) fn source_at(
     story: &mut Record,
     labels: &Labels,
     snapshot: &Arc<Snapshot>,
     connection: &Connection,
 ) {
-    let Some(workload) = snapshot.workload_at(connection.peer.ip()) else { return };
+    let kernel = connection.captured.as_ref().and_then(|captured| captured.caller());
+    let workload = match kernel {
+        Some(name) => snapshot.workload(name),
+        None => snapshot.workload_at(connection.peer.ip()),
+    };
+    let Some(workload) = workload else { return };
     story.source.workload = Some(Arc::clone(&labels.card(snapshot, workload).labels));
 }
 
@@ -119,6 +127,13 @@ pub(crate) fn destination(
     story.destination.workload = Some(Arc::clone(&card.labels));
     story.destination.principal = Some(Arc::clone(&card.principal));
     story.destination.address = Some((workload.ip, port).into());
+}
+
+/// The address that was called, where it is a captured pod's own.
+pub(crate) fn called(story: &mut Record, connection: &Connection) {
+    if let Some(address) = connection.called() {
+        story.destination.address = Some(address);
+    }
 }
 
 /// What identify and classify found.

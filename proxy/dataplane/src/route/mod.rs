@@ -164,6 +164,7 @@ impl Engine {
                     identity: identity.as_ref(),
                     sni: None,
                     tls: connection.tls,
+                    called: None,
                 };
                 self.at_workload(to, request, caller, terms, walk).await
             }

@@ -21,7 +21,7 @@ use crate::{
     Refusal,
     authorize::Permitted,
     engine::Refused,
-    forward::{Answered, BodyFault, ClientBody},
+    forward::{Answered, BodyFault, ClientBody, Passage},
     judge,
     limits::Exceeded,
     record,
@@ -119,6 +119,9 @@ async fn answer_refused<D>(
     let Refused { refusal, reply, story: record } = refused;
     story.continue_with(record);
     if refusal.drops_connection() {
+        if story.captured() {
+            story.link().abort();
+        }
         story.complete();
         return Err(Dropped);
     }
@@ -199,6 +202,7 @@ async fn forward<D: Decide>(
     if let Some(delay) = permitted.delay {
         tokio::time::sleep(delay).await;
     }
+    enter_pod(house, line, &mut story, &mut permitted, form);
     if form.version != Version::HTTP_11 {
         permitted.upgrade = None;
     }
@@ -225,6 +229,20 @@ async fn forward<D: Decide>(
         Ok(Answered::Upgraded { head, socket, first }) => {
             Ok(upgrade(line, story, head, &permitted, (socket, first), form))
         }
+    }
+}
+
+/// The way into a captured pod, where the request is for one.
+fn enter_pod<D>(house: &House<D>, line: &Line, story: &mut Story, permitted: &mut Permitted, form: Form) {
+    permitted.inside = match &line.connection.captured {
+        Some(captured) => {
+            let http2 = Some(form.version == Version::HTTP_2);
+            Some(Passage { door: Arc::clone(&captured.door), http2 })
+        }
+        None => house.pods.get().and_then(|pods| pods.passage(permitted)),
+    };
+    if let Some(passage) = &permitted.inside {
+        story.record().upstream = Some(passage.door.address);
     }
 }
 

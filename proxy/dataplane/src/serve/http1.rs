@@ -48,8 +48,9 @@ pub(crate) async fn serve<D: Decide, C: Client>(
         service_fn(move |request| exchange(Arc::clone(&house), Arc::clone(&line), request))
     };
     let mut connection = builder(&house.limits).serve_connection(TokioIo::new(guard), service);
-    let mut begun = pin!(house.drain.begun().cancelled());
-    let mut cut = pin!(house.drain.cut().cancelled());
+    let drain = Arc::clone(line.link.drain());
+    let mut begun = pin!(drain.begun().cancelled());
+    let mut cut = pin!(drain.cut().cancelled());
     let (mut waits_for_drain, mut waits_for_cut) = (true, true);
     let served = poll_fn(|cx| {
         // Each is asked when it has something to say, not with every byte: once to be woken by it,
@@ -92,7 +93,8 @@ async fn carry<D: Decide, C: Client>(house: &House<D>, upgraded: Tunnel, client:
     let Tunnel { upstream, first, mut story } = upgraded;
     let idle = Duration::from_millis(house.limits.upgrade_idle_timeout_ms);
     let work = tunnel(client, upstream, &first, idle);
-    let Some(done) = house.drain.cut().run_until_cancelled(work).await else {
+    let cut = story.link().drain().cut().clone();
+    let Some(done) = cut.run_until_cancelled(work).await else {
         story.cut("DC", "drain_timeout");
         return;
     };

@@ -66,8 +66,9 @@ pub(crate) async fn serve<D: Decide, C: Client>(
     };
     let io = TokioIo::new(Rewound::new(io, first));
     let mut connection = pin!(builder(&house.limits, house.tasks.clone()).serve_connection(io, service));
-    let mut begun = pin!(house.drain.begun().cancelled());
-    let mut cut = pin!(house.drain.cut().cancelled());
+    let drain = Arc::clone(line.link.drain());
+    let mut begun = pin!(drain.begun().cancelled());
+    let mut cut = pin!(drain.cut().cancelled());
     let (mut registered, mut said_goodbye) = (false, false);
     let idle = Duration::from_millis(house.limits.idle_timeout_ms);
     let (mut idle_since, mut sleep, mut seen) = (None, None, 0);

@@ -117,21 +117,38 @@ impl Link {
         self.body_refused.get().copied()
     }
 
+    /// What the connection drains with.
+    pub(crate) fn drain(&self) -> &Arc<Drain> {
+        &self.drain
+    }
+
     /// Whether the proxy is draining, and since when.
     pub(crate) fn draining(&self) -> Option<Instant> {
         self.drain.since()
     }
 }
 
-/// Whether the proxy is draining. One writer: [`crate::Proxy`].
+/// Whether the proxy, or one captured pod, is draining. One writer: [`crate::Proxy`].
 #[derive(Debug, Default)]
 pub(crate) struct Drain {
     since: OnceLock<Instant>,
     begun: CancellationToken,
     cut: CancellationToken,
+    /// A pod's: the proxy's, which it follows.
+    whole: Option<Arc<Drain>>,
 }
 
 impl Drain {
+    /// A part that drains by itself, or with the whole.
+    pub(crate) fn within(whole: &Arc<Self>) -> Self {
+        Self {
+            since: OnceLock::new(),
+            begun: whole.begun.child_token(),
+            cut: whole.cut.child_token(),
+            whole: Some(Arc::clone(whole)),
+        }
+    }
+
     /// Draining begins.
     pub(crate) fn begin(&self) {
         let _ = self.since.set(Instant::now());
@@ -139,7 +156,7 @@ impl Drain {
     }
 
     pub(crate) fn since(&self) -> Option<Instant> {
-        self.since.get().copied()
+        self.since.get().copied().or_else(|| self.whole.as_ref()?.since())
     }
 
     /// Ends when draining begins.

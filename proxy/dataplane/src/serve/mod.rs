@@ -32,19 +32,31 @@ mod stream;
 mod tests;
 mod watched;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::BytesMut;
-use http::request::Parts;
+use http::{Version, request::Parts};
+use mesh::Snapshot;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
+    sync::watch,
     time::{Instant, timeout_at},
 };
 use tokio_util::task::TaskTracker;
 
 use crate::{
-    Engine, Limits, accept::Connection, admit::AdmitError, authorize::Permitted, engine::Refused,
-    forward::Forwarder, record::Recorder,
+    Engine, Limits, Refusal,
+    accept::Connection,
+    admit::AdmitError,
+    authorize::{Permitted, PermittedTcp},
+    capture::Pods,
+    engine::Refused,
+    forward::Forwarder,
+    record::{self, Recorder},
+    reply::ReplyContext,
 };
 
 pub(crate) use gauge::Gauges;
@@ -71,6 +83,27 @@ pub trait Decide: Send + Sync + 'static {
         connection: &Connection,
         head: Parts,
     ) -> impl Future<Output = Result<Permitted, Box<Refused>>> + Send;
+
+    /// Whether a raw TCP connection may pass. None does where nobody knows of any.
+    ///
+    /// # Errors
+    /// It is dropped.
+    fn decide_tcp(&self, connection: &Connection) -> Result<PermittedTcp, Box<Refused>> {
+        let refusal = Refusal::Dropped(AdmitError::NotHttp);
+        let mut story = record::begin(connection, Version::HTTP_11);
+        record::refused(&mut story, &refusal);
+        Err(Box::new(Refused { refusal, reply: ReplyContext::default(), story }))
+    }
+
+    /// The mesh's moments, where it decides by any.
+    fn mesh(&self) -> Option<&watch::Receiver<Option<Arc<Snapshot>>>> {
+        None
+    }
+}
+
+/// The newest snapshot.
+pub(crate) fn newest<D: Decide>(engine: &D) -> Option<Arc<Snapshot>> {
+    engine.mesh()?.borrow().clone()
 }
 
 impl Decide for Engine {
@@ -85,6 +118,14 @@ impl Decide for Engine {
     ) -> impl Future<Output = Result<Permitted, Box<Refused>>> + Send {
         Self::decide(self, connection, head)
     }
+
+    fn decide_tcp(&self, connection: &Connection) -> Result<PermittedTcp, Box<Refused>> {
+        Self::decide_tcp(self, connection)
+    }
+
+    fn mesh(&self) -> Option<&watch::Receiver<Option<Arc<Snapshot>>>> {
+        Some(&self.mesh)
+    }
 }
 
 /// What all connections share.
@@ -96,6 +137,8 @@ pub(crate) struct House<D> {
     pub(crate) gauges: Gauges,
     pub(crate) pace: Pace,
     pub(crate) drain: Arc<Drain>,
+    /// Captured pods, where there may be any.
+    pub(crate) pods: OnceLock<Arc<Pods>>,
     /// Connections, streams and tunnels: what draining waits for.
     pub(crate) tasks: TaskTracker,
 }
@@ -107,20 +150,30 @@ pub(crate) enum Speaks {
     Http2,
 }
 
-/// Serves a connection; without a protocol agreed on (ALPN), it is told from the first bytes.
+/// Where a connection is when HTTP begins.
+pub(crate) struct Start {
+    /// The protocol agreed on (ALPN); without one it is told from the first bytes.
+    pub(crate) agreed: Option<Speaks>,
+    /// Read from it already.
+    pub(crate) first: BytesMut,
+    /// What it drains with.
+    pub(crate) drain: Arc<Drain>,
+}
+
+/// Serves a connection.
 pub(crate) async fn serve<D: Decide, C: Client>(
     house: Arc<House<D>>,
     connection: Connection,
     io: C,
-    agreed: Option<Speaks>,
+    start: Start,
 ) {
-    let link = Arc::new(Link::new(Arc::clone(&house.drain)));
+    let Start { agreed, mut first, drain } = start;
+    let link = Arc::new(Link::new(drain));
     let pause = Duration::from_millis(house.limits.response_idle_timeout_ms);
     let mut io = Paced::new(io, Arc::clone(&link), pause);
-    let mut first = BytesMut::new();
     let speaks = match agreed {
         Some(speaks) => speaks,
-        None => match detect(&mut io, &mut first, &house).await {
+        None => match detect(&mut io, &mut first, &house.limits, link.drain()).await {
             Some(speaks) => speaks,
             None => return,
         },
@@ -140,31 +193,15 @@ const DRAIN_FIRST_GRACE: Duration = Duration::from_secs(1);
 
 /// HTTP/2 by prior knowledge, or HTTP/1: read until the two differ. `None`: the client closed, or
 /// said nothing for too long.
-async fn detect<D>(
+async fn detect(
     io: &mut (impl AsyncRead + Unpin),
     first: &mut BytesMut,
-    house: &House<D>,
+    limits: &Limits,
+    drain: &Drain,
 ) -> Option<Speaks> {
-    let now = Instant::now();
-    let idle = now + Duration::from_millis(house.limits.idle_timeout_ms);
+    let idle = Instant::now() + Duration::from_millis(limits.idle_timeout_ms);
     let mut deadline = idle;
     loop {
-        first.reserve(4096);
-        let length = if first.is_empty() {
-            tokio::select! {
-                read = timeout_at(deadline, io.read_buf(first)) => read.ok()?.ok()?,
-                () = house.drain.begun().cancelled(), if deadline == idle => {
-                    deadline = idle.min(Instant::now() + DRAIN_FIRST_GRACE);
-                    continue;
-                }
-            }
-        } else {
-            match timeout_at(deadline, io.read_buf(first)).await {
-                Ok(read) => read.ok()?,
-                // Whatever it is: the framing guard refuses what is no request in time.
-                Err(_) => return Some(Speaks::Http1),
-            }
-        };
         let common = first.len().min(PREFACE.len());
         if first.get(..common) != PREFACE.get(..common) {
             return Some(Speaks::Http1);
@@ -172,9 +209,25 @@ async fn detect<D>(
         if common == PREFACE.len() {
             return Some(Speaks::Http2);
         }
+        first.reserve(4096);
+        let length = if first.is_empty() {
+            tokio::select! {
+                read = timeout_at(deadline, io.read_buf(first)) => read.ok()?.ok()?,
+                () = drain.begun().cancelled(), if deadline == idle => {
+                    deadline = idle.min(Instant::now() + DRAIN_FIRST_GRACE);
+                    continue;
+                }
+            }
+        } else {
+            let partial = Instant::now() + Duration::from_millis(limits.head_timeout_ms);
+            match timeout_at(partial, io.read_buf(first)).await {
+                Ok(read) => read.ok()?,
+                // Whatever it is: the framing guard refuses what is no request in time.
+                Err(_) => return Some(Speaks::Http1),
+            }
+        };
         if length == 0 {
             return None;
         }
-        deadline = Instant::now() + Duration::from_millis(house.limits.head_timeout_ms);
     }
 }

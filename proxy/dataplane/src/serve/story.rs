@@ -49,6 +49,11 @@ impl Story {
         &self.line.link
     }
 
+    /// Whether its connection was captured.
+    pub(crate) fn captured(&self) -> bool {
+        self.line.connection.captured.is_some()
+    }
+
     /// What the decision knows.
     pub(crate) fn continue_with(&mut self, record: Box<Record>) {
         self.record = Some(record);

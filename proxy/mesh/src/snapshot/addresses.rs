@@ -20,8 +20,10 @@ use crate::{
 pub enum Declared {
     /// HTTP of any version.
     Http,
-    /// Bytes that are none of a proxy's business: raw TCP, or TLS up to the application.
+    /// Bytes that are none of a proxy's business.
     Tcp,
+    /// TLS up to the application.
+    Tls,
 }
 
 impl Declared {
@@ -39,7 +41,8 @@ impl Declared {
             "http" | "http2" | "h2c" | "grpc" | "grpc-web" | "kubernetes.io/h2c" | "kubernetes.io/ws" => {
                 Some(Self::Http)
             }
-            "tcp" | "tls" | "https" | "mongo" | "mysql" | "redis" | "kubernetes.io/wss" => Some(Self::Tcp),
+            "tcp" | "mongo" | "mysql" | "redis" => Some(Self::Tcp),
+            "tls" | "https" | "kubernetes.io/wss" => Some(Self::Tls),
             _ => None,
         }
     }

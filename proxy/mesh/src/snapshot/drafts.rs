@@ -174,11 +174,12 @@ fn read_pod(object: &Object, drafts: &mut Drafts) -> Result<(), Problem> {
     let mut pod = Pod {
         name: object.metadata.name.clone(),
         uid,
+        ips: Vec::new(),
+        enrolled: false,
         labels: object.metadata.labels.clone(),
         annotations: object.metadata.annotations.clone(),
         host_network: spec.host_network == Some(true),
         finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-        ..Pod::default()
     };
     // A pod on the node's network has the node's address, which says nothing about it; that of a
     // finished pod may be another's by now.
@@ -316,6 +317,12 @@ pub(super) fn made_up(name: &str, is_taken: impl Fn(&IpAddr) -> bool) -> IpAddr 
     };
     // There are more addresses than workloads, so one is free.
     (0..MADE_UP_COUNT).map(address).find(|ip| !is_taken(ip)).unwrap_or_else(|| address(0))
+}
+
+/// Whether an address is one that [`make_up_addresses`] gives: nothing is reached there.
+#[must_use]
+pub fn is_made_up(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V4(ip) if ip.to_bits() >= MADE_UP)
 }
 
 /// Addresses that two workloads claim: they identify neither.

@@ -31,6 +31,7 @@ use addresses::ByAddress;
 use gateways::GatewaySlots;
 
 pub use addresses::{Declared, ServicePortAt};
+pub use drafts::is_made_up;
 pub use pods::{Pod, Probe, ProbeKind};
 
 /// One moment of the mesh.
@@ -96,12 +97,6 @@ impl Workload {
     }
 }
 
-impl Workload {
-    fn pods_of(workload: &Arc<Self>) -> impl Iterator<Item = (&Arc<Self>, &Pod)> {
-        workload.pods.iter().map(move |pod| (workload, pod))
-    }
-}
-
 /// Workloads by name and address.
 #[derive(Debug, Default)]
 struct Directory {
@@ -148,13 +143,6 @@ impl Snapshot {
     #[must_use]
     pub fn service_at(&self, ip: IpAddr, port: u16) -> Option<&ServicePortAt> {
         self.services.get(&SocketAddr::new(ip, port))
-    }
-
-    /// The pod of that uid, and its workload. Looks through all pods.
-    #[must_use]
-    pub fn pod_by_uid(&self, uid: &str) -> Option<(&Arc<Workload>, &Pod)> {
-        let pods = |workload| Workload::pods_of(workload);
-        self.workloads().flat_map(pods).find(|(_, pod)| !uid.is_empty() && pod.uid == uid)
     }
 
     /// All workloads, sorted by name. Workloads that only stand for gateways are not among them.

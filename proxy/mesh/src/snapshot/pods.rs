@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::null_is_default;
 
 /// A Pod object of a workload.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
     /// Its own name.
     pub name: String,

@@ -58,6 +58,8 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     upstream: Option<String>,
     mutual_tls: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    from_kernel: bool,
     duration_ms: f64,
     decided_after_ms: f64,
     request_bytes: u64,
@@ -135,6 +137,7 @@ fn line<'a>(record: &'a Record, format: &AccessLogSettings) -> Line<'a> {
         route: record.route.as_deref(),
         upstream: record.upstream.map(|address| address.to_string()),
         mutual_tls: record.mutual_tls,
+        from_kernel: record.from_kernel,
         duration_ms: milliseconds(record.duration),
         decided_after_ms: milliseconds(record.decided_after),
         request_bytes: record.request_bytes,

@@ -105,6 +105,7 @@ impl Decide for Stand {
             authority: parts.authority,
             headers: parts.headers,
             upstream: self.upstream,
+            inside: None,
             upgrade: parts.upgrade,
             timeout: self.terms.timeout,
             retries: self.terms.retries.clone(),

@@ -1,0 +1,189 @@
+//! A captured connection arrives: who calls, whom, and which way it goes.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use mesh::{Probe, Snapshot};
+use tokio::net::TcpStream;
+
+use super::{
+    HostTraffic,
+    captured::{Captured, HostConnection, Prober, Who},
+    outside,
+    pods::{Held, Pods},
+    refuse::{self, Unserved},
+    speak::{pass_host, speak},
+    way::{Way, way},
+};
+use crate::{
+    accept::{Connection, ConnectionFacts, Entry},
+    authorize,
+    forward::{Door, Inside, prepare},
+    serve::{Decide, House, newest},
+};
+
+/// Which way a connection goes at its pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    In,
+    Out,
+}
+
+/// Takes a connection from a pod's listener.
+pub(super) fn take<D: Decide>(
+    house: &Arc<House<D>>,
+    pods: &Arc<Pods>,
+    held: &Arc<Held>,
+    direction: Direction,
+    (socket, peer): (TcpStream, SocketAddr),
+) {
+    let Some(permit) = house.gauges.connection(&house.limits) else {
+        return refuse::refuse(house, socket, peer, Unserved::TooMany);
+    };
+    let (house, pods, held) = (Arc::clone(house), Arc::clone(pods), Arc::clone(held));
+    let cut = held.drain.cut().clone();
+    house.tasks.clone().spawn(async move {
+        let arrived = async {
+            match direction {
+                Direction::In => inbound(house, &pods, &held, socket, canonical(peer)).await,
+                Direction::Out => outbound(house, &pods, &held, socket, peer).await,
+            }
+        };
+        cut.run_until_cancelled(arrived).await;
+        drop(permit);
+    });
+}
+
+async fn inbound<D: Decide>(
+    house: Arc<House<D>>,
+    pods: &Pods,
+    held: &Arc<Held>,
+    socket: TcpStream,
+    peer: SocketAddr,
+) {
+    let called = pods.kernel.plumbing.called(&held.pod, &socket).map(canonical);
+    // Our listener is on the pod's loopback, where its own processes find it; and what listens there
+    // for the pod alone stays the pod's.
+    let Some(called) = called.ok().filter(|called| held.pod.addresses.contains(&called.ip())) else {
+        return refuse::refuse(&house, socket, peer, Unserved::NotThePods);
+    };
+    let inside = Inside {
+        kernel: Arc::clone(&pods.kernel),
+        pod: Arc::clone(&held.pod),
+        from: None,
+        client: Some(peer.ip()),
+    };
+    let door = Arc::new(Door::new(inside, called));
+    let is_host = pods.now().is_node(peer.ip());
+    let who = match pods.settings.host {
+        HostTraffic::All if is_host => {
+            let host = HostConnection(called);
+            return pass_host(&house, (door, &held.drain), &host, socket, peer).await;
+        }
+        HostTraffic::Probes if is_host => {
+            let snapshot = newest(&*house.engine);
+            let probes = probes(held, snapshot.as_deref(), called.port());
+            Prober::new(probes).map_or(Who::Outsider, Who::Prober)
+        }
+        _ => Who::Outsider,
+    };
+    let captured = Captured { door, drain: Arc::clone(&held.drain), who };
+    speak(house, pods, connection(captured, peer, None), socket).await;
+}
+
+/// The declared probes of a port: the settings', and those of the workload's containers.
+fn probes(held: &Held, snapshot: Option<&Snapshot>, port: u16) -> Vec<Probe> {
+    let workload = snapshot.and_then(|snapshot| snapshot.workload(&held.pod.name));
+    let declared = workload.map(|workload| workload.probes.as_slice()).unwrap_or_default();
+    held.pod.probes.iter().chain(declared).filter(|probe| probe.port == port).cloned().collect()
+}
+
+async fn outbound<D: Decide>(
+    house: Arc<House<D>>,
+    pods: &Pods,
+    held: &Arc<Held>,
+    socket: TcpStream,
+    peer: SocketAddr,
+) {
+    let Some(called) = pods.kernel.plumbing.original(&held.pod, &socket, peer).map(canonical) else {
+        return refuse::refuse(&house, socket, peer, Unserved::UnknownOrigin);
+    };
+    let Some(snapshot) = newest(&*house.engine) else {
+        return refuse::refuse(&house, socket, peer, Unserved::NoSnapshot);
+    };
+    let table = pods.now();
+    if table.is_listener(called) {
+        return refuse::refuse(&house, socket, peer, Unserved::Loop);
+    }
+    let way = way(held, &table, &snapshot, called, pods.kernel.dice.throw());
+    drop(table);
+    match way {
+        Way::Inside(to, address) => {
+            let source = source(held, address, peer);
+            let inside = Inside {
+                kernel: Arc::clone(&pods.kernel),
+                pod: Arc::clone(&to.pod),
+                from: Some(held.pod.id),
+                client: Some(source.ip()),
+            };
+            let door = Arc::new(Door::new(inside, address));
+            let identity = snapshot.workload(&held.pod.name).map(|workload| workload.identity.clone());
+            let who = Who::Pod(held.pod.name.clone());
+            let captured = Captured { door, drain: Arc::clone(&to.drain), who };
+            let connection = connection(captured, source, identity);
+            drop(snapshot);
+            // Whichever of the two pods ends first ends the connection.
+            speak(house, pods, connection, socket).await;
+        }
+        Way::Own => {
+            let permitted = authorize::pass_own(&held.pod, called);
+            outside::carry(&house, pods, held, permitted, &snapshot, socket).await;
+        }
+        Way::Outside(address) => {
+            let permitted = authorize::pass_outside(&held.pod, address);
+            outside::carry(&house, pods, held, permitted, &snapshot, socket).await;
+        }
+        Way::Nobody => refuse::refuse(&house, socket, peer, Unserved::NoEndpoint),
+    }
+}
+
+/// The calling pod's address as the destination would see it; the socket's own is of the way to us.
+fn source(held: &Held, called: SocketAddr, peer: SocketAddr) -> SocketAddr {
+    let addresses = &held.pod.addresses;
+    if addresses.contains(&peer.ip().to_canonical()) {
+        return canonical(peer);
+    }
+    let same_family = addresses.iter().find(|ip| ip.is_ipv4() == called.is_ipv4());
+    let ip = same_family.or_else(|| addresses.first()).copied().unwrap_or(peer.ip());
+    SocketAddr::new(ip, peer.port())
+}
+
+fn connection(captured: Captured, peer: SocketAddr, identity: Option<policy::SpiffeId>) -> Connection {
+    let called = captured.door.address;
+    let name = captured.door.inside.pod.name.clone();
+    // The kernel's word on who calls is as good as a certificate's, and nothing crosses a wire.
+    let mutual_tls = identity.is_some();
+    let facts = ConnectionFacts {
+        peer,
+        local: called,
+        identity,
+        mutual_tls,
+        tls: false,
+        sni: None,
+        entry: Entry::Workload { name, port: called.port() },
+    };
+    Connection::new(facts).inside(Arc::new(captured))
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(IpAddr::to_canonical(&address.ip()), address.port())
+}
+
+/// Readies a client's socket for raw bytes.
+pub(super) fn ready(socket: &TcpStream) {
+    if let Err(error) = prepare(&socket2::SockRef::from(socket)) {
+        tracing::debug!(%error, "a connection's options cannot be set");
+    }
+}

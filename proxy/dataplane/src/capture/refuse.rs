@@ -1,0 +1,71 @@
+//! Captured connections that end before any policy is asked: by a reset, and told.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use observe::{
+    Record,
+    record::{Party, Protocol},
+};
+use tokio::net::TcpStream;
+
+use crate::serve::House;
+
+/// Why nobody serves it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unserved {
+    /// The kernel does not know which address was asked for.
+    UnknownOrigin,
+    /// It came to an address that is not the pod's.
+    NotThePods,
+    /// It was for a listener of ours.
+    Loop,
+    /// Nobody is behind the Service.
+    NoEndpoint,
+    /// There is no snapshot yet.
+    NoSnapshot,
+    /// Too many connections.
+    TooMany,
+}
+
+impl Unserved {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::UnknownOrigin => "unknown_destination",
+            Self::NotThePods => "not_the_pods_address",
+            Self::Loop => "own_listener",
+            Self::NoEndpoint => "no_endpoint",
+            Self::NoSnapshot => "no_snapshot",
+            Self::TooMany => "connections",
+        }
+    }
+
+    /// Envoy's flag for it.
+    fn flags(self) -> &'static str {
+        match self {
+            Self::TooMany => "UO",
+            Self::NoEndpoint => "UH",
+            Self::UnknownOrigin | Self::NotThePods | Self::Loop => "NR",
+            Self::NoSnapshot => "-",
+        }
+    }
+}
+
+/// Resets the connection and tells why.
+pub(super) fn refuse<D>(house: &Arc<House<D>>, socket: TcpStream, peer: SocketAddr, why: Unserved) {
+    reset(socket);
+    tracing::debug!(%peer, reason = why.reason(), "captured connection refused");
+    house.recorder.record(Record {
+        source: Party { address: Some(peer), ..Party::default() },
+        protocol: Protocol::Tcp,
+        flags: why.flags(),
+        details: why.reason().to_owned(),
+        refused: Some(why.reason()),
+        token: "none",
+        ..Record::default()
+    });
+}
+
+/// Ends a connection so that nobody takes it for one that was served.
+pub(super) fn reset(socket: TcpStream) {
+    let _ = socket.set_zero_linger();
+}

@@ -1,0 +1,80 @@
+//! Where a captured pod's connection leads.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use mesh::{Endpoint, Snapshot, Workload};
+
+use super::pods::{Held, Table};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) enum Way {
+    /// To the pod itself, by its own address: as a loopback connection.
+    Own,
+    /// Into a captured pod: one hop.
+    Inside(Arc<Held>, SocketAddr),
+    /// To somewhere else.
+    Outside(SocketAddr),
+    /// To a Service behind which nobody is.
+    Nobody,
+}
+
+/// Finds the way to an address that a pod asked for. Of a Service's endpoints one is picked, by
+/// `dice`: its address is resolved here, since whoever resolved it later could lead back to us.
+pub(super) fn way(from: &Held, table: &Table, snapshot: &Snapshot, to: SocketAddr, dice: u64) -> Way {
+    if from.pod.addresses.contains(&to.ip()) {
+        return Way::Own;
+    }
+    if let Some(held) = table.at(to.ip()) {
+        return Way::Inside(Arc::clone(held), to);
+    }
+    let service = snapshot.service_at(to.ip(), to.port());
+    let Some(endpoints) = service.and_then(|service| service.endpoints.as_deref()) else {
+        return Way::Outside(to);
+    };
+    let mut ways = Vec::new();
+    for endpoint in endpoints {
+        captured(endpoint, table, to, &mut ways);
+        elsewhere(endpoint, table, to, &mut ways);
+    }
+    let picked = dice.checked_rem(u64::try_from(ways.len()).unwrap_or(0));
+    let picked = picked.and_then(|picked| usize::try_from(picked).ok());
+    picked.filter(|picked| *picked < ways.len()).map_or(Way::Nobody, |picked| ways.swap_remove(picked))
+}
+
+/// The endpoint's pods that are captured here.
+fn captured(endpoint: &Endpoint, table: &Table, to: SocketAddr, ways: &mut Vec<Way>) {
+    for held in table.of(&endpoint.workload.name) {
+        let addresses = &held.pod.addresses;
+        let same_family = addresses.iter().find(|ip| ip.is_ipv4() == to.is_ipv4());
+        if let Some(ip) = same_family.or_else(|| addresses.first()) {
+            ways.push(Way::Inside(Arc::clone(held), SocketAddr::new(*ip, endpoint.port)));
+        }
+    }
+}
+
+/// The endpoint's other pods: one address of each.
+fn elsewhere(endpoint: &Endpoint, table: &Table, to: SocketAddr, ways: &mut Vec<Way>) {
+    let Endpoint { workload, port } = endpoint;
+    if let Some(address) = workload.upstream.get(port) {
+        return match table.at(address.ip()) {
+            Some(_) => {} // One of the captured.
+            None => ways.push(Way::Outside(*address)),
+        };
+    }
+    let pods = workload.pods.iter().filter_map(|pod| {
+        let same_family = pod.ips.iter().find(|ip| ip.is_ipv4() == to.is_ipv4());
+        same_family.or_else(|| pod.ips.first()).copied()
+    });
+    let mut ips: Vec<_> = pods.collect();
+    if ips.is_empty() && has_address(workload) && table.of(&workload.name).is_empty() {
+        ips.push(workload.ip);
+    }
+    let elsewhere = ips.into_iter().filter(|ip| table.at(*ip).is_none());
+    ways.extend(elsewhere.map(|ip| Way::Outside(SocketAddr::new(ip, *port))));
+}
+
+/// Whether the workload's address is one that somebody gave it: made-up ones lead nowhere.
+fn has_address(workload: &Workload) -> bool {
+    !mesh::is_made_up(workload.ip)
+}
