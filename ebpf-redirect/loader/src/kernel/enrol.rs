@@ -124,7 +124,8 @@ impl Kernel {
         // What was changed in the namespace before is still to be undone at the end.
         entry.flags |= old.flags & plumbing::FLAGS;
         if missing.is_empty() && current {
-            let remarks = self.guard(slot, &pod.netns).map_err(LoadError::io("guard the pod's interfaces"));
+            let remarks =
+                self.guard(slot, &pod.netns, false).map_err(LoadError::io("guard the pod's interfaces"));
             let remarks = remarks.map_err(kept)?;
             self.lay_again(slot, pod, entry).map_err(kept)?;
             return Ok(Enrolled { slot, fresh: !ready, remarks });
@@ -184,7 +185,8 @@ impl Kernel {
         entry: &PodEntry,
         programs: &Programs,
     ) -> Result<Vec<String>, LoadError> {
-        let remarks = self.guard(slot, &pod.netns).map_err(LoadError::io("guard the pod's interfaces"))?;
+        let remarks =
+            self.guard(slot, &pod.netns, true).map_err(LoadError::io("guard the pod's interfaces"))?;
         let cgroup = fs::File::open(&pod.cgroup).map_err(LoadError::io("open the pod's cgroup"))?;
         let netns = pod.netns.file().map_err(LoadError::io("open the pod's network namespace"))?;
         for program in &POD_PROGRAMS {

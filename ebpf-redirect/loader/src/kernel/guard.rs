@@ -19,11 +19,13 @@ impl Kernel {
     /// be guarded on the node's side. Call it once a second.
     pub fn reconcile(&mut self, slot: Slot) -> Result<Vec<String>, LoadError> {
         let netns = self.place(slot)?;
-        self.guard(slot, netns)
-            .map_err(LoadError::io(format!("guard the interfaces of the pod in slot {slot}")))
+        let remarks = self.guard(slot, &netns, false);
+        self.places.insert(slot, netns);
+        remarks.map_err(LoadError::io(format!("guard the interfaces of the pod in slot {slot}")))
     }
 
-    pub(super) fn guard(&self, slot: Slot, netns: &Netns) -> io::Result<Vec<String>> {
+    /// `renew` puts programs of this build in the place of those that are attached.
+    pub(super) fn guard(&self, slot: Slot, netns: &Netns, renew: bool) -> io::Result<Vec<String>> {
         let own = self.own.file()?;
         let (interfaces, own_id) = netns.run(|| -> io::Result<_> {
             // In this order: listing gives ids to the namespaces at the other ends.
@@ -33,10 +35,10 @@ impl Kernel {
         let mut wanted = Vec::new();
         let mut remarks = Vec::new();
         for interface in interfaces.iter().filter(|interface| !interface.loopback) {
-            wanted.push(self.guard_inside(slot, netns, interface)?);
+            wanted.push(self.guard_inside(slot, netns, interface, renew)?);
             match peer(interface, own_id) {
                 Ok(None) => {}
-                Ok(Some(index)) => match self.guard_outside(slot, interface, index) {
+                Ok(Some(index)) => match self.guard_outside(slot, interface, index, renew) {
                     Ok(name) => wanted.push(name),
                     // The pair is going away; the next call sees.
                     Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {}
@@ -49,15 +51,21 @@ impl Kernel {
         Ok(remarks)
     }
 
-    fn guard_inside(&self, slot: Slot, netns: &Netns, interface: &Interface) -> io::Result<String> {
+    fn guard_inside(
+        &self,
+        slot: Slot,
+        netns: &Netns,
+        interface: &Interface,
+        renew: bool,
+    ) -> io::Result<String> {
         let name = format!("{}_{}", GUARD.0, interface.index);
-        self.guard_one(slot, &name, interface.index, netns, GUARD)?;
+        self.guard_one(slot, &name, (interface.index, netns), GUARD, renew)?;
         Ok(name)
     }
 
-    fn guard_outside(&self, slot: Slot, interface: &Interface, peer: u32) -> io::Result<String> {
+    fn guard_outside(&self, slot: Slot, interface: &Interface, peer: u32, renew: bool) -> io::Result<String> {
         let name = format!("{}_{}", HOST_GUARD.0, interface.index);
-        self.guard_one(slot, &name, peer, &self.own, HOST_GUARD)?;
+        self.guard_one(slot, &name, (peer, &self.own), HOST_GUARD, renew)?;
         Ok(name)
     }
 
@@ -65,15 +73,16 @@ impl Kernel {
         &self,
         slot: Slot,
         name: &str,
-        index: u32,
-        netns: &Netns,
-        program: (&str, u32),
+        (index, netns): (u32, &Netns),
+        (program, attach_type): (&str, u32),
+        renew: bool,
     ) -> io::Result<()> {
-        if self.attached(slot, name, Target(u64::from(index)))?.is_some() {
-            return Ok(());
-        }
-        let (program, attach_type) = program;
         let program = self.shared.fd(program).map_err(io::Error::other)?;
+        match self.attached(slot, name, Target(u64::from(index)))? {
+            Some(link) if renew => return sys::link_update(link.as_fd(), program),
+            Some(_) => return Ok(()),
+            None => {}
+        }
         let link: OwnedFd =
             netns.run(|| sys::link_create(program, Place::Interface(index), attach_type))??;
         self.pin(slot, name, link.as_fd())

@@ -10,7 +10,7 @@ mod serve;
 mod types;
 mod unenrol;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io, os::fd::AsFd};
 
 use abi::Counter;
 
@@ -41,7 +41,7 @@ impl Kernel {
         let pins = Pins::open(&settings.bpffs)?;
         let shared = Programs::shared(&pins.maps(), settings.origins)?;
         let fast = maps::share(&pins.map("FAST"), 0)?;
-        sys::attach_sk_msg(shared.fd(object::ACCELERATE)?, std::os::fd::AsFd::as_fd(&fast))
+        sys::attach_sk_msg(shared.fd(object::ACCELERATE)?, fast.as_fd())
             .map_err(LoadError::io("attach program accelerate"))?;
         let maps = Maps::open(&pins.maps())?;
         let own = Netns::own().map_err(LoadError::io("look at the agent's network namespace"))?;
@@ -77,7 +77,15 @@ impl Kernel {
         entry.ok_or(LoadError::NotEnrolled(slot.get()))
     }
 
-    fn place(&self, slot: Slot) -> Result<&Netns, LoadError> {
-        self.places.get(&slot).ok_or(LoadError::NotEnrolled(slot.get()))
+    /// Where the pod's namespace is now: the path by which it was enrolled may have died with its process.
+    fn place(&self, slot: Slot) -> Result<Netns, LoadError> {
+        if let Some(netns) = self.places.get(&slot).filter(|netns| netns.is_there()) {
+            return Ok(netns.clone());
+        }
+        let entry = self.entry(slot)?;
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "no process and no file leads there");
+        plumbing::find(entry.netns_cookie, entry.netns_inode)
+            .ok_or_else(gone)
+            .map_err(LoadError::io(format!("go into the network namespace of the pod in slot {slot}")))
     }
 }

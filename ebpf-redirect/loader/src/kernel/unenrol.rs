@@ -19,9 +19,7 @@ impl Kernel {
     /// The pod is partly enrolled and stays in [`Kernel::adopted`]; call it again.
     pub fn unenrol(&mut self, slot: Slot) -> Result<(), LoadError> {
         let entry = self.entry(slot)?;
-        let known = self.places.get(&slot).filter(|netns| netns.is_there()).cloned();
-        let netns = known.or_else(|| plumbing::find(entry.netns_cookie, entry.netns_inode));
-        self.remove(slot, &entry, netns.as_ref())?;
+        self.remove(slot, &entry, self.place(slot).ok().as_ref())?;
         self.places.remove(&slot);
         Ok(())
     }

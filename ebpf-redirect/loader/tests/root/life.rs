@@ -84,6 +84,53 @@ fn nothing_is_left_after_unenrolment() {
 }
 
 #[test]
+fn a_pod_whose_path_has_died_is_found_by_its_numbers() {
+    on_a_node("life::a_pod_whose_path_has_died_is_found_by_its_numbers", |bed| {
+        let pod = bed.pod(1);
+        let mut first = pod.spawn("input()");
+        let mut facts = pod.facts();
+        let path = format!("/proc/{}/ns/net", first.id());
+        // The shell becomes the program; until then it is in the node's namespace.
+        let cookie = facts.netns.cookie();
+        for _ in 0..1000 {
+            if loader::Netns::open(&path).is_ok_and(|netns| netns.cookie() == cookie) {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        facts.netns = loader::Netns::open(&path).unwrap();
+        assert_eq!(facts.netns.cookie(), cookie);
+        let mut kernel = bed.kernel();
+        let slot = kernel.enrol(&facts).unwrap().slot;
+        first.kill().unwrap();
+        first.wait().unwrap();
+        let _proxy = serve(&mut kernel, slot);
+        assert!(kernel.reconcile(slot).unwrap().is_empty());
+        assert_eq!(kernel.end_old_connections(slot).unwrap(), 0);
+        kernel.unenrol(slot).unwrap();
+        assert!(links(bed).is_empty());
+    });
+}
+
+#[test]
+fn pods_come_and_go_without_leaving_descriptors() {
+    on_a_node("life::pods_come_and_go_without_leaving_descriptors", |bed| {
+        let pod = bed.pod(1);
+        let mut kernel = bed.kernel();
+        let open = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let before = open();
+        for _ in 0..10 {
+            let slot = enrol(&mut kernel, &pod).slot;
+            drop(serve(&mut kernel, slot));
+            kernel.reconcile(slot).unwrap();
+            kernel.collect().unwrap();
+            kernel.unenrol(slot).unwrap();
+        }
+        assert_eq!(open(), before);
+    });
+}
+
+#[test]
 fn release_leaves_nothing_at_all() {
     on_a_node("life::release_leaves_nothing_at_all", |bed| {
         let pods = [bed.pod(1), bed.pod(2)];
