@@ -55,3 +55,7 @@ pub const MAX_DNS_ORIGINS: u32 = 16_384;
 pub const MAX_CGROUPS: u32 = 64;
 /// Capacity of `FAST`: both ends of each accelerated connection.
 pub const MAX_FAST: u32 = 65_536;
+
+/// How many bytes of one direction of a connection may go from socket to socket before it goes by TCP for
+/// good. The kernel bounds that queue by nothing else.
+pub const FAST_BYTES: u64 = 256 * 1024;

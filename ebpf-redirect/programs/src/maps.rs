@@ -40,9 +40,18 @@ static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(MAX_COUNTERS, 0);
 /// The loader's own, so that it finds the pods again after a restart. No program reads it.
 #[map]
 static PODS: HashMap<u32, PodEntry> = HashMap::pinned(MAX_PODS, 0);
-/// Both ends of each accelerated connection.
+/// By netns cookie: pods whose connections are accelerated. Their own programs put them there.
+#[map]
+pub static FAST_PODS: LruHashMap<u64, u8> = LruHashMap::pinned(MAX_PODS, 0);
+/// How many bytes an accelerated socket has sent past TCP; `u64::MAX` once it goes by TCP.
+#[btf_map]
+pub static FAST_STORE: SkStorage<u64> = SkStorage::new();
+/// The application's ends of accelerated connections; what they send goes through `accelerate`.
 #[map]
 pub static FAST: SockHash<FastKey> = SockHash::pinned(MAX_FAST, 0);
+/// The proxy's ends, to which it goes.
+#[map]
+pub static FAST_PROXY: SockHash<FastKey> = SockHash::pinned(MAX_FAST, 0);
 
 #[inline(always)]
 pub fn count(counter: Counter) {

@@ -6,7 +6,8 @@ use core::ptr::read_volatile;
 use abi::{Address, Counter, FastKey, OUTBOUND_PORT, OriginKey, is_loopback_v4, is_loopback_v6, is_mapped};
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, bpf_sock_ops,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED,
+    bpf_sock_ops,
 };
 use aya_ebpf::helpers::bpf_sock_ops_cb_flags_set;
 use aya_ebpf::macros::sock_ops as program;
@@ -23,7 +24,7 @@ pub fn sock_ops(context: SockOpsContext) -> u32 {
         BPF_SOCK_OPS_TCP_CONNECT_CB => connection.hand_over(),
         BPF_SOCK_OPS_STATE_CB => connection.change(),
         BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB | BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB => {
-            accelerate::take(&connection);
+            accelerate::take_application(&connection);
         }
         _ => {}
     }
@@ -53,26 +54,34 @@ impl Connection {
             return;
         }
         count(Counter::OriginStored);
-        let _ = unsafe { bpf_sock_ops_cb_flags_set(self.raw, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
+        self.watch();
     }
 
     /// Removes what the proxy will not come for: the connection was refused. Once it is established the proxy
     /// takes the entry with `accept`, even when the client has sent and closed long before.
     #[inline(always)]
     fn change(&self) {
-        let to = unsafe {
+        let (from, to) = unsafe {
             let arguments = &raw const (*self.raw).__bindgen_anon_1.args;
-            read_volatile(&raw const (*arguments)[1])
+            (read_volatile(&raw const (*arguments)[0]), read_volatile(&raw const (*arguments)[1]))
         };
-        if to == BPF_TCP_CLOSE && self.is_redirected() && ORIGINS.remove(self.key()).is_ok() {
+        if from == BPF_TCP_ESTABLISHED {
+            accelerate::let_go(self);
+        } else if to == BPF_TCP_CLOSE && self.is_redirected() && ORIGINS.remove(self.key()).is_ok() {
             count(Counter::OriginRemoved);
         }
         let _ = unsafe { bpf_sock_ops_cb_flags_set(self.raw, 0) };
     }
 
+    /// Asks to be told of changes of state.
+    #[inline(always)]
+    pub fn watch(&self) {
+        let _ = unsafe { bpf_sock_ops_cb_flags_set(self.raw, BPF_SOCK_OPS_STATE_CB_FLAG as i32) };
+    }
+
     /// Both ends, IPv4 as v4-mapped.
     #[inline(always)]
-    pub fn ends(&self) -> FastKey {
+    pub fn ends(&self, netns: u64) -> FastKey {
         let (local_port, remote_port) = self.ports();
         let (local, remote) = if self.is_v4() {
             let (local, remote) = self.words4();
@@ -80,7 +89,7 @@ impl Connection {
         } else {
             (Address::from_words(self.local6(), local_port), Address::from_words(self.remote6(), remote_port))
         };
-        FastKey { netns: pod::netns(), local, remote }
+        FastKey { netns, local, remote }
     }
 
     /// Whether the other end is the port of the redirect.
@@ -91,9 +100,24 @@ impl Connection {
         loopback && self.ports().1 == OUTBOUND_PORT
     }
 
+    /// Whether this end is the port of the redirect.
+    #[inline(always)]
+    pub fn is_accepted_redirect(&self) -> bool {
+        let loopback =
+            if self.is_v4() { is_loopback_v4(self.words4().0) } else { is_loopback_v6(&self.local6()) };
+        loopback && self.ports().0 == OUTBOUND_PORT
+    }
+
     #[inline(always)]
     fn key(&self) -> OriginKey {
-        OriginKey { netns: pod::netns(), source: self.ends().local }
+        OriginKey { netns: pod::netns(), source: self.ends(pod::netns()).local }
+    }
+
+    /// The mark of the socket: of the proxy's into the pod, and of those accepted from them.
+    #[inline(always)]
+    pub fn mark(&self) -> u32 {
+        let socket = unsafe { (*self.raw).__bindgen_anon_2.sk };
+        if socket.is_null() { 0 } else { unsafe { read_volatile(&raw const (*socket).mark) } }
     }
 
     #[inline(always)]
