@@ -52,8 +52,6 @@ pub struct PodFacts {
     pub netns: Netns,
     /// Folder of its cgroup; everything below counts as the pod's.
     pub cgroup: PathBuf,
-    /// Whether servers in the pod see the client's address.
-    pub transparent: bool,
     /// Whether sockets of the pod and of the proxy are joined by sk_msg.
     pub accelerated: bool,
 }

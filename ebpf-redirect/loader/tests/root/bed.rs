@@ -162,7 +162,6 @@ impl Pod {
             name: format!("test/{}", self.netns),
             netns: Netns::open(self.path()).unwrap(),
             cgroup: self.cgroup.clone(),
-            transparent: true,
             accelerated: false,
         }
     }

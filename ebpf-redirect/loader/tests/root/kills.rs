@@ -80,7 +80,7 @@ fn an_agent_killed_at_any_instant_leaves_what_the_next_one_mends() {
             let (netns, cgroup) = path.split_once(' ').unwrap();
             let netns = loader::Netns::open(netns).unwrap();
             let (name, cgroup) = ("test/killed".to_owned(), cgroup.into());
-            let facts = loader::PodFacts { name, netns, cgroup, transparent: true, accelerated: false };
+            let facts = loader::PodFacts { name, netns, cgroup, accelerated: false };
             act(bed, role, &facts);
             return;
         }

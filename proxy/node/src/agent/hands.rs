@@ -100,7 +100,6 @@ pub(super) struct Tended {
 #[derive(Debug)]
 pub(super) struct KernelHands {
     pub(super) kernel: Kernel,
-    pub(super) transparent: bool,
 }
 
 fn text(error: impl std::fmt::Display) -> String {
@@ -144,7 +143,6 @@ impl Hands for KernelHands {
             name: pod.workload.clone(),
             netns: netns.clone(),
             cgroup: pod.cgroup.clone(),
-            transparent: self.transparent,
             accelerated: pod.accelerated,
         };
         let made = self.kernel.enrol(&facts).map_err(|error| match error {
