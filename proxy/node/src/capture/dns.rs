@@ -8,6 +8,7 @@ use std::{io, net::SocketAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
 
 use dataplane::capture::PodId;
 use tokio::{
+    io::Interest,
     net::UdpSocket,
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -161,7 +162,12 @@ enum Lost {
 /// The first datagram with this id; the kernel lets through the server's alone.
 async fn answer(socket: &UdpSocket, id: Option<&[u8]>) -> Result<Vec<u8>, Lost> {
     loop {
-        socket.readable().await.map_err(Lost::Failed)?;
+        let ready = socket.ready(Interest::READABLE | Interest::ERROR).await.map_err(Lost::Failed)?;
+        // Said without a datagram: the server's port is closed, or its network unreachable.
+        if ready.is_error() {
+            let error = socket.take_error().ok().flatten();
+            return Err(Lost::Failed(error.unwrap_or_else(|| io::Error::other("the socket failed"))));
+        }
         // Made when something is there, not while it is waited for.
         let mut datagram = Vec::with_capacity(DATAGRAM);
         match socket.try_recv_buf(&mut datagram) {

@@ -18,7 +18,7 @@ pub(super) trait Memory: fmt::Debug + Send + Sync {
 }
 
 /// How descriptors become a memory.
-pub(super) type OpenMemory = fn(MapDescriptors) -> io::Result<Arc<dyn Memory>>;
+pub(super) type OpenMemory = Arc<dyn Fn(MapDescriptors) -> io::Result<Arc<dyn Memory>> + Send + Sync>;
 
 /// The newest memory; none until an agent was reached.
 #[derive(Debug, Default)]

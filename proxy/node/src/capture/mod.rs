@@ -46,6 +46,10 @@ pub(crate) use fleet::name as kind_name;
 pub(crate) use standing::{PodState, Standing};
 pub(crate) use tally::{SocketTally, Tallies};
 
+/// Longest wait for an answer of the agent, before it is taken for dead.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
+/// How long a pod that was let go keeps its stocks and DNS sockets, for requests under way.
+const LINGER: Duration = Duration::from_secs(5);
 /// Changes that wait for the data plane.
 const CHANGES: usize = 64;
 
@@ -64,7 +68,14 @@ pub(crate) fn start(
     last: CancellationToken,
 ) -> (Capture, Report) {
     let started = milliseconds_since_boot();
-    let address = Address { socket: settings.socket.clone(), user: 0, open: memory::open, started };
+    let address = Address {
+        socket: settings.socket.clone(),
+        user: 0,
+        open: Arc::new(memory::open),
+        started,
+        answer_limit: ANSWER_LIMIT,
+        linger: LINGER,
+    };
     start_at(address, settings, stop, last)
 }
 

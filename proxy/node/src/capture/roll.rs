@@ -54,6 +54,10 @@ impl Roll {
         });
         for (key, info) in now {
             if let Some(entry) = self.entries.get_mut(&key) {
+                // 0: of an earlier agent, which has lost no listeners since.
+                if info.enrolment == 0 {
+                    entry.info.enrolment = 0;
+                }
                 if entry.info != info {
                     // New facts are taken up with new listeners; the old ones serve until then.
                     entry.info = info;
@@ -106,8 +110,9 @@ impl Roll {
         }
     }
 
-    /// The connection is lost with all questions.
+    /// The connection is lost with all questions; the agent that comes may count enrolments anew.
     pub(super) fn unanswered(&mut self) {
+        self.entries.values_mut().for_each(|entry| entry.info.enrolment = 0);
         for entry in self.entries.values_mut().filter(|entry| entry.step == Step::Asked) {
             entry.step = Step::Ask(Instant::now());
         }

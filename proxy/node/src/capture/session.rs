@@ -32,15 +32,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 /// Most questions that wait for an answer.
 const MOST_QUESTIONS: usize = 32;
-/// Longest wait for an answer, before the agent is taken for dead.
-const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// How often stocks are looked at.
 const TICK: Duration = Duration::from_secs(1);
-/// How long a pod that was let go keeps its stocks and DNS sockets, for requests under way.
-const LINGER: Duration = Duration::from_secs(5);
 
-/// Who the agent is and where.
-#[derive(Debug, Clone)]
+/// Who the agent is and where, and how long it is waited for.
+#[derive(Clone)]
 pub(super) struct Address {
     pub(super) socket: PathBuf,
     /// The user that it runs as: root, but in tests.
@@ -48,6 +44,10 @@ pub(super) struct Address {
     pub(super) open: OpenMemory,
     /// When this proxy was started, milliseconds of CLOCK_BOOTTIME.
     pub(super) started: u64,
+    /// Longest wait for an answer, before the agent is taken for dead.
+    pub(super) answer_limit: Duration,
+    /// How long a pod that was let go keeps its stocks and DNS sockets, for requests under way.
+    pub(super) linger: Duration,
 }
 
 /// Everything that outlives one connection to the agent.
@@ -75,8 +75,8 @@ enum Lost {
     Link(#[from] LinkError),
     #[error("the agent handed over something else than its maps: {0}")]
     Maps(std::io::Error),
-    #[error("the agent has not answered for {} seconds", ANSWER_LIMIT.as_secs())]
-    Silent,
+    #[error("the agent has not answered for {0:?}")]
+    Silent(Duration),
 }
 
 /// What was asked.
@@ -140,7 +140,7 @@ impl Session {
 
     /// One connection, until it is lost. `Ok`: there is nothing left to do.
     async fn converse(&mut self) -> Result<(), Lost> {
-        let Address { socket, user, open, started } = self.address.clone();
+        let Address { socket, user, open, started, .. } = self.address.clone();
         let serving = self.roll.keys_serving();
         let hello = Hello { version: VERSION, role: Role::Proxy, started, serving };
         let Client { sender, mut receiver, welcome, maps } = Client::connect_to(&socket, hello, user).await?;
@@ -153,9 +153,12 @@ impl Session {
             return Ok(());
         }
         self.publish(None);
-        // Wishes of before: every stock is looked at anew.
+        // Wishes from while it was away: every stock is looked at anew.
         while self.wishes.try_recv().is_ok() {}
-        self.each_stock(Stock::refill);
+        self.each_stock(|stock| {
+            stock.unanswered(false);
+            stock.refill();
+        });
         let mut line = Line { sender, questions: HashMap::new(), waiting: VecDeque::new(), next: 1 };
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -239,7 +242,7 @@ impl Session {
         let member = Arc::new(member);
         let mut members = HashMap::clone(&self.fleet.members());
         if let Some(old) = members.insert(id, Arc::clone(&member)) {
-            retire(old);
+            retire(old, self.address.linger);
         }
         self.fleet.set(members);
         // In this order: the first connection finds sockets.
@@ -275,7 +278,7 @@ impl Session {
     async fn release(&mut self, id: PodId) -> bool {
         let Some(member) = self.fleet.members().get(&id).cloned() else { return true };
         tracing::info!(pod = %id, workload = %member.pod.name, "released");
-        retire(member);
+        retire(member, self.address.linger);
         self.tell(Change::Release { id }).await
     }
 
@@ -298,8 +301,9 @@ impl Session {
             let open = members.iter().filter(|(_, member)| !member.is_closed());
             self.fleet.set(open.map(|(id, member)| (*id, Arc::clone(member))).collect());
         }
-        let silent = |(_, asked): &(Question, Instant)| asked.elapsed() > ANSWER_LIMIT;
-        if line.questions.values().any(silent) { Err(Lost::Silent) } else { Ok(()) }
+        let limit = self.address.answer_limit;
+        let silent = |(_, asked): &(Question, Instant)| asked.elapsed() > limit;
+        if line.questions.values().any(silent) { Err(Lost::Silent(limit)) } else { Ok(()) }
     }
 
     fn member(&self, key: PodKey) -> Option<Arc<Member>> {
@@ -358,9 +362,9 @@ impl Line {
 }
 
 /// Closes a pod's stocks and DNS sockets after requests under way have had their time.
-fn retire(member: Arc<Member>) {
+fn retire(member: Arc<Member>, after: Duration) {
     tokio::spawn(async move {
-        tokio::time::sleep(LINGER).await;
+        tokio::time::sleep(after).await;
         member.close();
     });
 }

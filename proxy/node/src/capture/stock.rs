@@ -90,6 +90,8 @@ struct Shelf {
     taken: u32,
     /// The agent is being asked, or will be.
     asked: bool,
+    /// One who came since the last filling found nothing.
+    ran_dry: bool,
     /// No asking before.
     not_before: Option<Instant>,
     /// Nothing will come any more.
@@ -143,6 +145,7 @@ impl Stock {
             level: if ahead { depot.settings.initial } else { 0 },
             taken: 0,
             asked: false,
+            ran_dry: false,
             not_before: None,
             over: None,
         };
@@ -194,8 +197,8 @@ impl Stock {
         if socket.is_some() {
             self.depot.held.fetch_sub(1, Relaxed);
             shelf.taken = shelf.taken.saturating_add(1);
-        } else if !shelf.asked {
-            // Ran dry: at least as much again as it was filled to.
+        } else if !shelf.ran_dry {
+            shelf.ran_dry = true;
             shelf.level = shelf.level.saturating_mul(2).clamp(1, self.depot.settings.most);
         }
         self.ask_if_low(&mut shelf);
@@ -225,6 +228,7 @@ impl Stock {
         let again = {
             let mut shelf = self.shelf();
             shelf.not_before = None;
+            shelf.ran_dry = false;
             if shelf.over.is_none() {
                 self.depot.held.fetch_add(sockets.len(), Relaxed);
                 shelf.ready.extend(sockets);
