@@ -103,6 +103,8 @@ pub(crate) const GUARD: (&str, u32) = ("guard", 47);
 pub(crate) const HOST_GUARD: (&str, u32) = ("host_guard", 46);
 /// Attached to the map `FAST`.
 pub(crate) const ACCELERATE: &str = "accelerate";
+/// Attached to the agent's cgroup (`BPF_CGROUP_SOCK_OPS`), whose sockets are the proxy's.
+pub(crate) const ACCELERATE_PROXY: (&str, u32) = ("accelerate_proxy", 3);
 
 /// Programs in the kernel; they stay as long as this or a link of theirs.
 #[derive(Debug)]
@@ -117,7 +119,7 @@ impl Programs {
     pub(crate) fn shared(maps: &Path, origins: u32) -> Result<Self, LoadError> {
         let mut loader = EbpfLoader::new();
         loader.default_map_pin_directory(maps).map_max_entries("ORIGINS", origins);
-        load(&mut loader, maps, &[GUARD.0, HOST_GUARD.0, ACCELERATE])
+        load(&mut loader, maps, &[GUARD.0, HOST_GUARD.0, ACCELERATE, ACCELERATE_PROXY.0])
     }
 
     /// Those of one pod, on the shared maps.
@@ -165,7 +167,7 @@ impl Programs {
 }
 
 /// The maps that live on sockets; aya pins by name what the object marks so, and these it cannot mark.
-const STORES: [&str; 2] = ["ORIGIN_STORE", "DNS_STORE"];
+const STORES: [&str; 3] = ["ORIGIN_STORE", "DNS_STORE", "FAST_STORE"];
 
 fn load(loader: &mut EbpfLoader<'_>, maps: &Path, names: &[&str]) -> Result<Programs, LoadError> {
     for store in STORES {

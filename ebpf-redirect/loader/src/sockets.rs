@@ -30,13 +30,9 @@ pub enum SocketKind {
     Listener(Family),
     /// TCP, unconnected: from the pod outwards.
     Egress(Family),
-    /// TCP, unconnected: into the pod, by `lo`, with [`abi::MARK_INBOUND`].
-    Ingress {
-        /// Of the pod's address.
-        family: Family,
-        /// Whether it may be bound to an address that is not the pod's: the client's.
-        transparent: bool,
-    },
+    /// TCP, unconnected: into the pod, by `lo`, with [`abi::MARK_INBOUND`]. It may be bound to any
+    /// address, such as the client's: the proxy has to bind it, unbound it finds no way.
+    Ingress(Family),
     /// UDP, bound to the loopback address and an ephemeral port: the pod's queries come here.
     Dns(Family),
     /// UDP, unbound: queries from the pod to its DNS servers.
@@ -46,10 +42,11 @@ pub enum SocketKind {
 impl SocketKind {
     fn family(self) -> Family {
         match self {
-            Self::Listener(family) | Self::Egress(family) | Self::Dns(family) | Self::DnsEgress(family) => {
-                family
-            }
-            Self::Ingress { family, .. } => family,
+            Self::Listener(family)
+            | Self::Egress(family)
+            | Self::Ingress(family)
+            | Self::Dns(family)
+            | Self::DnsEgress(family) => family,
         }
     }
 
@@ -73,7 +70,7 @@ impl SocketKind {
                 socket.listen(BACKLOG)?;
             }
             Self::Dns(family) => socket.bind(&loopback(family).into())?,
-            Self::Ingress { family, transparent } => inwards(&socket, family, transparent)?,
+            Self::Ingress(family) => inwards(&socket, family)?,
             Self::Egress(_) | Self::DnsEgress(_) => {}
         }
         Ok(socket.into())
@@ -82,15 +79,14 @@ impl SocketKind {
 
 /// Bound to `lo`: sk_lookup sees the device and lets the connection through, and the answers come back
 /// by it. The mark makes the server's socket answer by the table of marked packets.
-fn inwards(socket: &Socket, family: Family, transparent: bool) -> io::Result<()> {
+fn inwards(socket: &Socket, family: Family) -> io::Result<()> {
     socket.set_mark(abi::MARK_INBOUND)?;
     socket.bind_device(Some(b"lo"))?;
     // The proxy picks the port itself, and another one when the pair is taken.
     socket.set_reuse_address(true)?;
     match family {
-        Family::V4 if transparent => socket.set_ip_transparent_v4(true),
-        Family::V6 if transparent => socket.set_ip_transparent_v6(true),
-        _ => Ok(()),
+        Family::V4 => socket.set_ip_transparent_v4(true),
+        Family::V6 => socket.set_ip_transparent_v6(true),
     }
 }
 

@@ -29,11 +29,16 @@ impl Kernel {
     /// They say what state the pod was left in; in none of them is it believed to be captured.
     pub fn enrol(&mut self, pod: &PodFacts) -> Result<Enrolled, EnrolError> {
         let (entry, constants, existing) = self.plan(pod)?;
-        let enrolled = match existing {
+        let mut enrolled = match existing {
             Some((slot, old)) => self.mend(slot, pod, &old, entry, &constants)?,
             None => self.enrol_new(pod, entry, &constants)?,
         };
         self.places.insert(enrolled.slot, pod.netns.clone());
+        if pod.accelerated
+            && let Err(error) = self.accelerate()
+        {
+            enrolled.remarks.push(format!("without acceleration: {error}"));
+        }
         Ok(enrolled)
     }
 

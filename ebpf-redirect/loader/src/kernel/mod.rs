@@ -10,11 +10,18 @@ mod serve;
 mod types;
 mod unenrol;
 
-use std::{collections::HashMap, io, os::fd::AsFd};
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use abi::Counter;
 
-use crate::{LoadError, Netns, maps, maps::Maps, object, object::Programs, pins::Pins, sys};
+use crate::{
+    LoadError, Netns, maps, maps::Maps, object, object::Programs, own_cgroup, pins::Pins, sys, sys::Place,
+};
 
 pub use types::{Adopted, Collected, Enrolled, Listeners, PodFacts, ProxyMaps, Settings, Slot};
 
@@ -29,6 +36,8 @@ pub struct Kernel {
     own: Netns,
     /// Where the namespaces of the pods enrolled by this process are.
     places: HashMap<Slot, Netns>,
+    /// Keeps `accelerate_proxy` attached once a pod asks for it; accelerated pods go by TCP without.
+    acceleration: Option<OwnedFd>,
 }
 
 impl Kernel {
@@ -40,12 +49,17 @@ impl Kernel {
     pub fn open(settings: &Settings) -> Result<Self, LoadError> {
         let pins = Pins::open(&settings.bpffs)?;
         let shared = Programs::shared(&pins.maps(), settings.origins)?;
-        let fast = maps::share(&pins.map("FAST"), 0)?;
-        sys::attach_sk_msg(shared.fd(object::ACCELERATE)?, fast.as_fd())
-            .map_err(LoadError::io("attach program accelerate"))?;
         let maps = Maps::open(&pins.maps())?;
         let own = Netns::own().map_err(LoadError::io("look at the agent's network namespace"))?;
-        let kernel = Self { settings: settings.clone(), pins, maps, shared, own, places: HashMap::new() };
+        let kernel = Self {
+            settings: settings.clone(),
+            pins,
+            maps,
+            shared,
+            own,
+            places: HashMap::new(),
+            acceleration: None,
+        };
         kernel.allow_cgroups()?;
         kernel.remove_orphans()?;
         Ok(kernel)
@@ -70,6 +84,24 @@ impl Kernel {
             dns_origins: maps::share(&self.pins.map("DNS_ORIGINS"), sys::READ_ONLY)?,
             counters: maps::share(&self.pins.map("COUNTERS"), sys::READ_ONLY)?,
         })
+    }
+
+    /// Attaches what joins sockets, for the first pod that asks for it. Twice is once.
+    fn accelerate(&mut self) -> Result<(), LoadError> {
+        if self.acceleration.is_some() {
+            return Ok(());
+        }
+        let fast = maps::share(&self.pins.map("FAST"), 0)?;
+        sys::attach_sk_msg(self.shared.fd(object::ACCELERATE)?, fast.as_fd())
+            .map_err(LoadError::io("attach program accelerate"))?;
+        let (name, attach_type) = object::ACCELERATE_PROXY;
+        let program = self.shared.fd(name)?;
+        let attach = || {
+            let cgroup = File::open(own_cgroup()?)?;
+            sys::link_create(program, Place::Fd(cgroup.as_fd()), attach_type)
+        };
+        self.acceleration = Some(attach().map_err(LoadError::io(format!("attach program {name}")))?);
+        Ok(())
     }
 
     fn entry(&self, slot: Slot) -> Result<abi::PodEntry, LoadError> {

@@ -69,7 +69,7 @@ fn connections_go_to_the_proxy_and_nowhere_before() {
 /// Into the pod with the client's address, over a socket as the proxy has it.
 fn inwards(kernel: &Kernel, slot: Slot, from: SocketAddr, to: SocketAddr) -> std::io::Result<TcpStream> {
     let family = if to.is_ipv4() { Family::V4 } else { Family::V6 };
-    let kind = SocketKind::Ingress { family, transparent: true };
+    let kind = SocketKind::Ingress(family);
     let socket: OwnedFd = kernel.sockets(slot, kind, 1).unwrap().remove(0);
     let socket = Socket::from(socket);
     socket.set_nonblocking(false)?;
@@ -183,6 +183,39 @@ fn queries_come_with_the_server_they_were_meant_for() {
             assert_eq!(servers.server(netns + 1, peer, 0), None);
             socket.send_to(b"answer", peer).unwrap();
             assert_eq!(finish(child), format!("answer {server} 53"));
+        }
+    });
+}
+
+#[test]
+fn accelerated_pods_send_past_tcp_and_others_do_not() {
+    on_a_node("capture::accelerated_pods_send_past_tcp_and_others_do_not", |bed| {
+        let mut kernel = bed.kernel();
+        for (number, accelerated) in [(5, false), (6, true)] {
+            let pod = bed.pod(number);
+            let mut facts = pod.facts();
+            facts.accelerated = accelerated;
+            let enrolled = kernel.enrol(&facts).unwrap();
+            assert!(enrolled.remarks.is_empty(), "{enrolled:?}");
+            let proxy = serve(&mut kernel, enrolled.slot);
+            // It waits for the first byte, so that the proxy's end is there.
+            let program = format!(
+                "import socket; s=socket.create_connection(('{}',80)); s.settimeout(20); s.recv(1)\n\
+                 s.sendall(b'x'*5000); s.shutdown(socket.SHUT_WR); print(s.recv(99).decode())",
+                pod.node4
+            );
+            let child = pod.spawn(&program);
+            let (mut socket, _) = proxy.out4.accept().unwrap();
+            socket.write_all(b"1").unwrap();
+            let mut received = Vec::new();
+            socket.read_to_end(&mut received).unwrap();
+            socket.write_all(received.len().to_string().as_bytes()).unwrap();
+            drop(socket);
+            assert_eq!(finish(child), "5000");
+            let counters = kernel.counters().unwrap();
+            let redirected =
+                counters.iter().find(|(counter, _)| *counter == Counter::FastRedirected).unwrap().1;
+            assert_eq!(redirected > 0, accelerated, "{redirected}");
         }
     });
 }

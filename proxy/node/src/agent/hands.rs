@@ -34,7 +34,6 @@ pub(super) trait Hands: Send {
         &self,
         slot: u32,
         kind: SocketKind,
-        transparent: bool,
         count: usize,
     ) -> Result<Vec<OwnedFd>, String>;
     /// Ends connections that were opened before enrolment; gives how many.
@@ -192,15 +191,14 @@ impl Hands for KernelHands {
         &self,
         number: u32,
         kind: SocketKind,
-        transparent: bool,
         count: usize,
     ) -> Result<Vec<OwnedFd>, String> {
         use loader::SocketKind as Kind;
         let kind = match kind {
             SocketKind::Egress4 => Kind::Egress(Family::V4),
             SocketKind::Egress6 => Kind::Egress(Family::V6),
-            SocketKind::Ingress4 => Kind::Ingress { family: Family::V4, transparent },
-            SocketKind::Ingress6 => Kind::Ingress { family: Family::V6, transparent },
+            SocketKind::Ingress4 => Kind::Ingress(Family::V4),
+            SocketKind::Ingress6 => Kind::Ingress(Family::V6),
             SocketKind::Dns4 => Kind::DnsEgress(Family::V4),
             SocketKind::Dns6 => Kind::DnsEgress(Family::V6),
         };

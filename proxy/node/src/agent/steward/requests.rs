@@ -184,7 +184,7 @@ impl Steward {
         let Some(count) = within else {
             return refused(Refusal::NotNow, format!("from 1 to {MAX_STOCK} sockets at a time"));
         };
-        match self.tools.hands.sockets(key.slot, kind, self.tools.transparent, count) {
+        match self.tools.hands.sockets(key.slot, kind, count) {
             Ok(mut sockets) => {
                 sockets.truncate(count);
                 self.tally.sockets += sockets.len() as u64;
