@@ -113,6 +113,6 @@ fn kernel(page: &mut Exposition, report: &Report) {
     page.counter(
         "fhirward_capture_kernel_total",
         "What the BPF programs on this node counted, of all pods; `fhirward status` says what each means.",
-        counters.into_iter().map(|(name, _, n)| (vec![("counter", name.to_owned())], count(n))),
+        counters.into_iter().map(|(counter, n)| (vec![("counter", counter.name().to_owned())], count(n))),
     );
 }

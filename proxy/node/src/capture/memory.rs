@@ -2,6 +2,7 @@
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
+use abi::Counter;
 use arc_swap::ArcSwapOption;
 use loader::proxy::{Counters, DnsOrigins, Origins};
 
@@ -13,8 +14,8 @@ pub(super) trait Memory: fmt::Debug + Send + Sync {
     fn original(&self, netns: u64, peer: SocketAddr) -> Option<SocketAddr>;
     /// Which server the query from `peer` was meant for, that came to DNS socket number `server`.
     fn dns_server(&self, netns: u64, peer: SocketAddr, server: u32) -> Option<SocketAddr>;
-    /// What the programs have counted: name, what it means, how often.
-    fn counters(&self) -> io::Result<Vec<(&'static str, &'static str, u64)>>;
+    /// What the programs have counted.
+    fn counters(&self) -> io::Result<Vec<(Counter, u64)>>;
 }
 
 /// How descriptors become a memory.
@@ -37,7 +38,7 @@ impl Recall {
         self.0.load().as_ref()?.dns_server(netns, peer, server)
     }
 
-    pub(super) fn counters(&self) -> Option<io::Result<Vec<(&'static str, &'static str, u64)>>> {
+    pub(super) fn counters(&self) -> Option<io::Result<Vec<(Counter, u64)>>> {
         Some(self.0.load().as_ref()?.counters())
     }
 }
@@ -71,8 +72,7 @@ impl Memory for Maps {
         self.dns.server(netns, peer, server)
     }
 
-    fn counters(&self) -> io::Result<Vec<(&'static str, &'static str, u64)>> {
-        let counters = self.counters.read()?;
-        Ok(counters.into_iter().map(|(counter, n)| (counter.name(), counter.help(), n)).collect())
+    fn counters(&self) -> io::Result<Vec<(Counter, u64)>> {
+        self.counters.read()
     }
 }

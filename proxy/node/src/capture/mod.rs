@@ -23,6 +23,7 @@ mod tests;
 
 use std::{io, sync::Arc, time::Duration};
 
+use abi::Counter;
 use dataplane::capture::{Capture, HostTraffic};
 use tokio::{
     sync::{Semaphore, mpsc, watch},
@@ -141,7 +142,7 @@ impl Report {
     }
 
     /// What the BPF programs have counted; none until an agent was reached.
-    pub(crate) fn kernel_counters(&self) -> Option<io::Result<Vec<(&'static str, &'static str, u64)>>> {
+    pub(crate) fn kernel_counters(&self) -> Option<io::Result<Vec<(Counter, u64)>>> {
         self.fleet.recall.counters()
     }
 

@@ -141,7 +141,8 @@ impl Session {
     /// One connection, until it is lost. `Ok`: there is nothing left to do.
     async fn converse(&mut self) -> Result<(), Lost> {
         let Address { socket, user, open, started, .. } = self.address.clone();
-        let serving = self.roll.keys_serving();
+        // While it drains its listeners are closed.
+        let serving = if self.stop.is_cancelled() { Vec::new() } else { self.roll.keys_serving() };
         let hello = Hello { version: VERSION, role: Role::Proxy, started, serving };
         let Client { sender, mut receiver, welcome, maps } = Client::connect_to(&socket, hello, user).await?;
         let maps = maps.ok_or_else(|| Lost::Maps(std::io::Error::other("nothing")))?;
@@ -315,9 +316,13 @@ impl Session {
         self.fleet.members().values().flat_map(|member| member.stocks()).for_each(act);
     }
 
-    /// Tells the data plane; false when it is over.
+    /// Tells the data plane, which does not listen any more while it drains; false when it is over
+    /// without that.
     async fn tell(&self, change: Change) -> bool {
-        self.changes.send(change).await.is_ok()
+        tokio::select! {
+            sent = self.changes.send(change) => sent.is_ok() || self.stop.is_cancelled(),
+            () = self.stop.cancelled() => true,
+        }
     }
 
     fn publish(&self, problem: Option<String>) {

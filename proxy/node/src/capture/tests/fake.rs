@@ -21,11 +21,8 @@ use crate::agent::protocol::{
     Ask, Link, Message, PodInfo, PodKey, Refusal, Reply, Request, Seat, SocketKind, VERSION, Welcome,
 };
 
-/// The agent, running until dropped.
-pub struct Agent {
-    pub shared: Arc<Shared>,
-    task: tokio::task::JoinHandle<()>,
-}
+/// The agent, running until killed.
+pub struct Agent(tokio::task::JoinHandle<()>);
 
 /// What agents of one test share: state that the kernel would hold.
 pub struct Shared {
@@ -69,8 +66,8 @@ impl Memory for Arc<Remembered> {
         *self.dns.lock().unwrap()
     }
 
-    fn counters(&self) -> io::Result<Vec<(&'static str, &'static str, u64)>> {
-        Ok(vec![("redirected_v4", "Redirected.", 3)])
+    fn counters(&self) -> io::Result<Vec<(abi::Counter, u64)>> {
+        Ok(vec![(abi::Counter::RedirectedV4, 3)])
     }
 }
 
@@ -131,14 +128,13 @@ impl Agent {
     pub fn start(shared: &Arc<Shared>) -> Self {
         let (user, group) = me();
         let seat = Seat::open(&shared.socket(), user, group).unwrap();
-        let task = tokio::spawn(accept(seat, Arc::clone(shared)));
-        Self { shared: Arc::clone(shared), task }
+        Self(tokio::spawn(accept(seat, Arc::clone(shared))))
     }
 
     /// As SIGKILL does it: listener and connections are gone at once.
     pub async fn kill(self) {
-        self.task.abort();
-        let _ = self.task.await;
+        self.0.abort();
+        let _ = self.0.await;
     }
 }
 

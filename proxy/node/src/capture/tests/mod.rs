@@ -4,9 +4,10 @@
 
 mod dns;
 mod fake;
+mod files;
 mod stock;
 
-use std::{io::ErrorKind, sync::Arc, sync::atomic::Ordering::SeqCst, time::Duration};
+use std::{io::ErrorKind, path::PathBuf, sync::Arc, sync::atomic::Ordering::SeqCst, time::Duration};
 
 use dataplane::capture::{Capture, Change, Pod, Use};
 use tokio_util::sync::CancellationToken;
@@ -36,9 +37,13 @@ fn settings() -> CaptureSettings {
 }
 
 fn start(shared: &Shared, settings: &CaptureSettings) -> Proxy {
+    start_at_socket(shared.socket(), settings)
+}
+
+fn start_at_socket(socket: PathBuf, settings: &CaptureSettings) -> Proxy {
     let memory = Arc::new(Remembered::default());
     let address = Address {
-        socket: shared.socket(),
+        socket,
         user: me().0,
         open: memory.open(),
         started: 1,
@@ -363,5 +368,5 @@ async fn where_a_connection_wanted_to_go_is_asked_once() {
     assert_eq!((ask(), ask()), (Some(wanted), None));
     let tally = &proxy.report.tallies().original;
     assert_eq!((tally.found.get(), tally.missing.get()), (1, 1));
-    assert_eq!(proxy.report.kernel_counters().unwrap().unwrap()[0].2, 3);
+    assert_eq!(proxy.report.kernel_counters().unwrap().unwrap()[0].1, 3);
 }
