@@ -8,7 +8,7 @@ use std::{
 };
 
 use demo::pods::Stack;
-use tests::node::{LINES, Options, Program, SOON, Stage};
+use tests::node::{HTTP, LINES, Options, Program, SOON, Stage};
 
 use crate::scripts::{LIMIT, failures, python_in, script};
 
@@ -16,7 +16,7 @@ const DENY_SECRET: &str = "---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: no-secrets, namespace: pods}
-spec: {action: DENY, rules: [{to: [{operation: {paths: [/secret*]}}]}]}
+spec: {action: DENY, rules: [{to: [{operation: {paths: [/secret*], ports: [\"7003\"]}}]}]}
 ";
 
 /// The user as which PostgreSQL runs here: it refuses root.
@@ -40,7 +40,7 @@ fn ways(stage: &Stage) -> Vec<[String; 3]> {
     ways.into_iter()
         .map(|host| {
             let authority = if host.contains(':') { format!("[{host}]") } else { host.clone() };
-            [format!("http://{authority}:{LINES}"), host, LINES.to_string()]
+            [format!("http://{authority}:{HTTP}"), host, LINES.to_string()]
         })
         .collect()
 }

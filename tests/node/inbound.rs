@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use demo::pods::Stack;
-use tests::node::{Actor, INNER, LINES, Options, Stage};
+use tests::node::{Actor, HTTP, INNER, LINES, Options, Stage};
 
 const DENY_SECRET: &str = "---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: no-secrets, namespace: pods}
-spec: {action: DENY, rules: [{to: [{operation: {paths: [/secret*]}}]}]}
+spec: {action: DENY, rules: [{to: [{operation: {paths: [/secret*], ports: [\"7003\"]}}]}]}
 ";
 const NOBODY: &str = "---
 apiVersion: security.istio.io/v1
@@ -90,7 +90,7 @@ fn policies_decide_about_what_reaches_a_captured_pod() {
     stage.policies(DENY_SECRET).unwrap();
     stage.start().unwrap();
     let get = |to: &Actor, path: &str| {
-        stage.get((to.pod.v4().unwrap(), LINES).into(), path).map(|(status, _)| status).unwrap_or(0)
+        stage.get((to.pod.v4().unwrap(), HTTP).into(), path).map(|(status, _)| status).unwrap_or(0)
     };
     assert_eq!(get(stage.actor("two"), "/open"), 200, "{}", stage.told());
     assert_eq!(get(stage.actor("two"), "/secret"), 403);
@@ -105,7 +105,7 @@ fn policies_decide_about_what_reaches_a_captured_pod() {
 
 fn probe(stage: &Stage, path: &str) -> String {
     let to = stage.actor("two").pod.v4().unwrap();
-    match stage.get((to, LINES).into(), path) {
+    match stage.get((to, HTTP).into(), path) {
         Ok((status, _)) => status.to_string(),
         Err(error) => format!("error {error}"),
     }
@@ -116,7 +116,7 @@ fn probe(stage: &Stage, path: &str) -> String {
 fn the_nodes_probes_reach_a_pod_that_admits_nobody() {
     let mut stage = stage("");
     for actor in &mut stage.actors {
-        actor.probes = format!("    livenessProbe: {{httpGet: {{path: /alive, port: {LINES}}}}}\n");
+        actor.probes = format!("    livenessProbe: {{httpGet: {{path: /alive, port: {HTTP}}}}}\n");
     }
     stage.policies(NOBODY).unwrap();
     stage.start_uncaptured().unwrap();
@@ -138,7 +138,7 @@ fn all_or_nothing_of_the_node_may_pass_where_the_setting_says_so() {
     for (setting, expected) in [("all", "200"), ("none", "403")] {
         let mut stage = stage(&format!("  host: {setting}\n"));
         for actor in &mut stage.actors {
-            actor.probes = format!("    livenessProbe: {{httpGet: {{path: /alive, port: {LINES}}}}}\n");
+            actor.probes = format!("    livenessProbe: {{httpGet: {{path: /alive, port: {HTTP}}}}}\n");
         }
         stage.policies(NOBODY).unwrap();
         stage.start_uncaptured().unwrap();

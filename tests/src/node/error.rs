@@ -4,7 +4,7 @@
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why a step of a test of capture could not be taken.
-#[derive(Debug, thiserror::Error)]
+#[derive(thiserror::Error)]
 pub enum Error {
     /// Pods.
     #[error(transparent)]
@@ -25,4 +25,11 @@ pub enum Error {
     /// Something was not there in time.
     #[error("{0}")]
     Late(String),
+}
+
+/// As it reads: what programs said is many lines, and tests unwrap.
+impl std::fmt::Debug for Error {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
 }

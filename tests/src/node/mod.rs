@@ -11,4 +11,4 @@ pub use attacks::{Attacks, Attempt, python};
 pub use error::{Error, Result};
 pub use program::{Program, eventually, in_pod};
 pub use sniffer::{CLIENT_PORTS, Sniffer};
-pub use stage::{Actor, INNER, LINES, Options, SOON, Stage, uid};
+pub use stage::{Actor, HTTP, INNER, LINES, Options, SOON, Stage, uid};

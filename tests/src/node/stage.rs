@@ -21,6 +21,8 @@ pub const SOON: Duration = Duration::from_secs(30);
 pub const LINES: u16 = 7000;
 /// Where it answers to the pod itself alone.
 pub const INNER: u16 = 7001;
+/// Where it answers as on [`LINES`], and whose Service port says HTTP.
+pub const HTTP: u16 = 7003;
 /// The namespace of all pods.
 const NAMESPACE: &str = "pods";
 /// The admin server's port, in the node's own network namespace.
@@ -186,21 +188,29 @@ impl Stage {
         Program::start(verb, command)
     }
 
-    /// Waits until every pod that is to be captured is, both ways and by each of its addresses.
+    /// Waits until every pod that is to be captured is, by each of its addresses, outwards and inwards.
     ///
     /// # Errors
     /// When one is not in time; with what agent and proxy said.
     pub fn until_captured(&self) -> Result<()> {
-        for actor in self.actors.iter().filter(|actor| actor.enrolled) {
-            let to = actor.pod.addresses();
-            for address in to {
-                self.until_way(actor, address, "through")?;
+        for (number, actor) in self.actors.iter().enumerate().filter(|(_, actor)| actor.enrolled) {
+            let others = self.actors.iter().cycle().skip(number + 1).take(self.actors.len() - 1);
+            for address in actor.pod.addresses() {
+                let speaks = |other: &IpAddr| other.is_ipv6() == address.is_ipv6();
+                let to = |other: &Actor| other.pod.addresses().into_iter().find(speaks);
+                // Alone it can be asked only by itself.
+                let Some((other, to)) = others.clone().find_map(|other| Some((other, to(other)?))) else {
+                    self.until_way(actor, address, "through")?;
+                    continue;
+                };
+                self.until_way(actor, to, "through")?;
+                self.until_way(other, address, "through")?;
             }
         }
         Ok(())
     }
 
-    /// Waits until a connection of the pod to itself goes the way `through` or `past`.
+    /// Waits until a connection of the pod goes the way `through` or `past`.
     ///
     /// # Errors
     /// When it does not in time.
@@ -288,7 +298,18 @@ impl Stage {
             let lines: Vec<&str> = said.lines().collect();
             lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
         };
-        format!("--- agent\n{}\n--- proxy\n{}", tail(&self.agent), tail(&self.proxy))
+        let (_, metrics) = self.page("/metrics").unwrap_or_default();
+        let counted = |line: &&str| {
+            let tcp = line.starts_with("istio_requests_total") && line.contains("request_protocol=\"tcp\"");
+            (line.starts_with("fhirward_capture") || tcp) && !line.ends_with(" 0")
+        };
+        let metrics: Vec<&str> = metrics.lines().filter(counted).collect();
+        format!(
+            "--- agent\n{}\n--- proxy\n{}\n--- metrics\n{}",
+            tail(&self.agent),
+            tail(&self.proxy),
+            metrics.join("\n")
+        )
     }
 
     fn settings_file(&self) -> PathBuf {
@@ -349,11 +370,12 @@ impl Actor {
         format!(
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {NAMESPACE}, uid: {uid}, \
              labels: {{app: {name}, fhirward.dev/mesh: {mesh}}}}}\n\
-             spec:\n  containers:\n  - name: c\n    ports: [{{name: lines, containerPort: {LINES}}}]\n{probes}\
+             spec:\n  containers:\n  - name: c\n    ports: [{{name: lines, containerPort: {LINES}}}, {{name: http, containerPort: {HTTP}}}]\n{probes}\
              status: {{podIP: \"{first}\", podIPs: [{ips}]}}\n\
              ---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
              spec:\n  clusterIP: {service}\n  clusterIPs: [{service}]\n  selector: {{app: {name}}}\n  \
-             ports: [{{name: lines, port: {LINES}, targetPort: {LINES}}}, {{name: short, port: 70, targetPort: {LINES}}}]\n",
+             ports: [{{name: lines, port: {LINES}, targetPort: {LINES}}}, {{name: short, port: 70, targetPort: {LINES}}}, \
+             {{name: http, port: {HTTP}, targetPort: http}}]\n",
             uid = uid(name),
             probes = self.probes,
             ips = all.join(", "),

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! in-pod serve NAME PORT [LOOPBACK-ONLY-PORT]      lines; HTTP when it is asked in HTTP; on the port
-//!                                                  after the second it speaks first
+//!                                                  after the second it speaks first, and the next
+//!                                                  is as the first
 //! in-pod names NAME ANSWER                         a name server: ANSWER for every name, UDP and TCP 53
 //! in-pod ask TO:PORT FROM-PORT                     `through …` or `past …`, by whose port the server saw
 //! in-pod load TO:PORT TASKS new|kept [FROM-PORT]   until its standard input ends

@@ -29,8 +29,8 @@ const CHUNK: usize = 64 * 1024;
 const STALL: Duration = Duration::from_secs(600);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// Serves `port` on every address, `inner` on the loopback addresses alone, and on the port after that,
-/// on every address, one who speaks first.
+/// Serves `port` on every address, `inner` on the loopback addresses alone; on the port after that, on
+/// every address, one who speaks first, and on the next the same as on `port`.
 pub async fn run(name: &str, port: u16, inner: Option<u16>) -> Outcome<()> {
     let every = |port: u16| SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
     let mut tasks = vec![tokio::spawn(accept(listen(every(port))?, name.to_owned(), false))];
@@ -39,6 +39,7 @@ pub async fn run(name: &str, port: u16, inner: Option<u16>) -> Outcome<()> {
             tasks.push(tokio::spawn(accept(listen(address)?, name.to_owned(), false)));
         }
         tasks.push(tokio::spawn(accept(listen(every(inner + 1))?, name.to_owned(), true)));
+        tasks.push(tokio::spawn(accept(listen(every(inner + 2))?, name.to_owned(), false)));
     }
     say("ready");
     for task in tasks {
@@ -96,7 +97,9 @@ async fn answer(stream: TcpStream, peer: SocketAddr, name: &str) -> io::Result<(
             }
             [method, path, "HTTP/1.1"] => {
                 let (method, path) = ((*method).to_owned(), (*path).to_owned());
-                http(&mut stream, &who, &method, &path).await?;
+                if http(&mut stream, &who, &method, &path).await? {
+                    return stream.shutdown().await;
+                }
             }
             _ => stream.write_all(line.as_bytes()).await?,
         }
@@ -108,9 +111,9 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// One request without a body; the answer tells what arrived.
-async fn http(stream: &mut BufReader<TcpStream>, who: &str, method: &str, path: &str) -> io::Result<()> {
-    let mut forwarded = String::new();
+/// One request without a body; the answer tells what arrived. Whether it was the last one.
+async fn http(stream: &mut BufReader<TcpStream>, who: &str, method: &str, path: &str) -> io::Result<bool> {
+    let mut last = false;
     loop {
         let mut line = String::new();
         if stream.take(LINE_MAX).read_line(&mut line).await? == 0 {
@@ -119,14 +122,13 @@ async fn http(stream: &mut BufReader<TcpStream>, who: &str, method: &str, path: 
         if line.trim().is_empty() {
             break;
         }
-        if line.to_ascii_lowercase().starts_with("x-forwarded-client-cert:") {
-            line.trim().clone_into(&mut forwarded);
-        }
+        last |= line.to_ascii_lowercase().starts_with("connection: close");
     }
-    let body = format!("{who} {method} {path} {forwarded}\n");
+    let body = format!("{who} {method} {path}\n");
     let head =
         format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len());
-    stream.write_all((head + &body).as_bytes()).await
+    stream.write_all((head + &body).as_bytes()).await?;
+    Ok(last)
 }
 
 async fn source(mut stream: BufReader<TcpStream>, bytes: u64) -> io::Result<()> {
