@@ -150,7 +150,8 @@ fn captured(
     [load_core, peer_core]: [usize; 2],
 ) -> Result<Option<Section>, Box<dyn Error>> {
     let named = arguments.only.iter().any(|name| name == CAPTURE);
-    if !named && !(arguments.only.is_empty() && arguments.peers.is_empty()) {
+    let everything = arguments.only.is_empty() && arguments.peers.is_empty();
+    if !(named || everything) {
         return Ok(None);
     }
     if !rustix::process::geteuid().is_root() {

@@ -224,9 +224,14 @@ fn removed(stage: &mut Stage, looks: &traces::Looks) -> Result<Rows, Failure> {
     // The server may be free a moment before the client's pod is.
     let gone = stage.wait(|stage| traces::links(stage) == 0)?;
     rows.row("programs attached", "0", traces::links(stage).to_string(), gone.is_some());
-    let same = traces::Looks::of(stage)? == *looks;
-    let actual = if same { "as before" } else { "changed" };
-    rows.row("rules, routes and network settings of the pods", "as before", actual, same);
+    let mut change = None;
+    let same = stage.wait(|stage| {
+        change =
+            traces::Looks::of(stage).map_or_else(|error| Some(error.to_string()), |now| looks.change(&now));
+        change.is_none()
+    })?;
+    let actual = change.unwrap_or_else(|| "as before".to_owned());
+    rows.row("rules, routes and network settings of the pods", "as before", actual, same.is_some());
     Ok(rows)
 }
 

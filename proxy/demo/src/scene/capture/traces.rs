@@ -1,33 +1,37 @@
 //! What capture leaves in the kernel: pins, and what is changed inside the pods' namespaces.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
 
 use super::{Failure, Stage};
-use crate::pods::Pod;
 
 /// Everything of a pod's network namespace that capture touches: policy rules, routes of all tables,
-/// settings of the network stack.
-const LOOK: &str = "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | sed 's/ expires.*//'; \
-    cat /proc/sys/net/ipv4/tcp_fwmark_accept /proc/sys/net/ipv4/conf/*/route_localnet \
-    /proc/sys/net/ipv4/conf/*/accept_local /proc/sys/net/ipv4/conf/*/rp_filter";
+/// settings of the network stack. Link-local addresses come by themselves, some time after the interface.
+const LOOK: &str = "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | grep -v fe80::; \
+    cd /proc/sys/net/ipv4; grep . tcp_fwmark_accept conf/*/route_localnet conf/*/accept_local conf/*/rp_filter";
 
-/// What a scene's pods look like from within.
-#[derive(PartialEq, Eq)]
-pub(super) struct Looks(Vec<String>);
+/// What a scene's pods look like from within: lines, each with its pod's name before it.
+pub(super) struct Looks(BTreeSet<String>);
 
 impl Looks {
     pub(super) fn of(stage: &Stage) -> Result<Self, Failure> {
-        let pods = [&stage.fhir, &stage.client, &stage.stranger];
-        Ok(Self(pods.into_iter().map(look).collect::<Result<_, _>>()?))
+        let mut lines = BTreeSet::new();
+        for pod in [&stage.fhir, &stage.client, &stage.stranger] {
+            let output = pod.command("sh").args(["-c", LOOK]).output()?;
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            lines.extend(text.lines().map(|line| format!("{}: {}", pod.name(), line.trim())));
+        }
+        Ok(Self(lines))
     }
-}
 
-fn look(pod: &Pod) -> Result<String, Failure> {
-    let output = pod.command("sh").args(["-c", LOOK]).output()?;
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    /// What is there now and was not before, or the other way round; nothing where all is the same.
+    pub(super) fn change(&self, now: &Self) -> Option<String> {
+        let mut changes = self.0.symmetric_difference(&now.0);
+        changes.next().cloned()
+    }
 }
 
 /// The pinned links of all pods: one for each program that is attached.
