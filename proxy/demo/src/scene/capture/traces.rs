@@ -10,7 +10,7 @@ use super::{Failure, Stage};
 
 /// Everything of a pod's network namespace that capture touches: policy rules, routes of all tables,
 /// settings of the network stack. Link-local addresses come by themselves, some time after the interface.
-const LOOK: &str = "ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | grep -v fe80::; \
+const LOOK: &str = "ip -4 rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all | grep -v fe80::; \
     cd /proc/sys/net/ipv4; grep . tcp_fwmark_accept conf/*/route_localnet conf/*/accept_local conf/*/rp_filter";
 
 /// What a scene's pods look like from within: lines, each with its pod's name before it.
