@@ -11,12 +11,12 @@ use dataplane::{
 use identity::{Authenticator, Clock, SetupError};
 use mesh::{Snapshot, files};
 use observe::Recorder;
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     Settings,
-    admin::{self, Told},
+    admin::{self, Told, Turn},
     capture, problems,
     settings::{ListenerRole, ListenerSettings},
 };
@@ -60,10 +60,10 @@ impl Node {
         let last = CancellationToken::new();
         let guard = last.clone().drop_guard();
         let bound = bind(&settings.listeners)?;
-        let admin_socket = TcpListener::bind(settings.admin.address)
+        let turn = Turn::bind(settings.admin.address, settings.capture.is_some())
             .await
             .map_err(|error| StartError::Admin(settings.admin.address, error))?;
-        let admin = admin_socket.local_addr().unwrap_or(settings.admin.address);
+        let admin = turn.address();
         let addresses: Arc<Vec<_>> =
             Arc::new(bound.iter().map(|b| (b.name().to_owned(), b.local_addr())).collect());
         let certificates = bound.iter().filter_map(|b| Some((b.name().to_owned(), Arc::clone(b.tls()?))));
@@ -100,7 +100,7 @@ impl Node {
             capture: report,
             stop: stop.clone(),
         };
-        tokio::spawn(admin::serve(admin_socket, told, last.clone()));
+        tokio::spawn(admin::serve(turn, told, last.clone()));
         let proxy = Proxy::new(Arc::new(engine), Arc::new(Tell(recorder)), limits);
         let proxy = tokio::spawn(proxy.run(bound, captured, stop));
         for (name, address) in addresses.iter() {

@@ -3,6 +3,7 @@
 mod capture;
 mod dump;
 mod metrics;
+mod turn;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -18,10 +19,12 @@ use identity::Authenticator;
 use mesh::{Snapshot, files::SourceStatus};
 use observe::Exposition;
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, sync::watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{capture::Report, problems};
+
+pub(crate) use turn::Turn;
 
 /// What the admin pages tell of.
 #[derive(Clone)]
@@ -36,8 +39,22 @@ pub(crate) struct Told {
     pub(crate) stop: CancellationToken,
 }
 
-/// Serves the pages until told to stop.
-pub(crate) async fn serve(listener: TcpListener, told: Told, stop: CancellationToken) {
+/// Serves the pages until told to stop, or until another proxy has taken over and wants the address.
+pub(crate) async fn serve(turn: Turn, told: Told, stop: CancellationToken) {
+    let Some(listener) = turn.listener(&stop).await else { return };
+    let capture = told.capture.clone();
+    let over = async move {
+        let superseded = async {
+            match &capture {
+                Some(report) => report.superseded().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = superseded => {}
+        }
+    };
     let pages = Router::new()
         .route("/metrics", get(metrics_page))
         .route("/stats/prometheus", get(metrics_page))
@@ -45,7 +62,7 @@ pub(crate) async fn serve(listener: TcpListener, told: Told, stop: CancellationT
         .route("/readyz", get(ready))
         .route("/config_dump", get(|State(told): State<Told>| async move { Json(dump::dump(&told)) }))
         .with_state(told);
-    let served = axum::serve(listener, pages).with_graceful_shutdown(stop.cancelled_owned()).await;
+    let served = axum::serve(listener, pages).with_graceful_shutdown(over).await;
     if let Err(error) = served {
         tracing::error!(%error, "the admin server ended");
     }

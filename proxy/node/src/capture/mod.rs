@@ -137,6 +137,15 @@ impl Report {
         self.standing.borrow().clone()
     }
 
+    /// Returns once another proxy has taken over; never where none does.
+    pub(crate) async fn superseded(&self) {
+        let mut standing = self.standing.clone();
+        if standing.wait_for(|standing| standing.superseded).await.is_err() {
+            // The session is over without that.
+            std::future::pending().await
+        }
+    }
+
     pub(crate) fn tallies(&self) -> &Tallies {
         &self.fleet.tallies
     }
