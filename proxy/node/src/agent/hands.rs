@@ -30,12 +30,7 @@ pub(super) trait Hands: Send {
     /// Fresh listeners: IPv4, and IPv6 where the pod has it.
     fn listeners(&self, slot: u32) -> Result<(FamilyListeners, Option<FamilyListeners>), String>;
     /// Fresh sockets, at least one.
-    fn sockets(
-        &self,
-        slot: u32,
-        kind: SocketKind,
-        count: usize,
-    ) -> Result<Vec<OwnedFd>, String>;
+    fn sockets(&self, slot: u32, kind: SocketKind, count: usize) -> Result<Vec<OwnedFd>, String>;
     /// Ends connections that were opened before enrolment; gives how many.
     fn end_old(&mut self, slot: u32) -> Result<u32, String>;
     /// Puts listeners in service and lets the pod connect.
@@ -187,12 +182,7 @@ impl Hands for KernelHands {
         Ok((v4, v6))
     }
 
-    fn sockets(
-        &self,
-        number: u32,
-        kind: SocketKind,
-        count: usize,
-    ) -> Result<Vec<OwnedFd>, String> {
+    fn sockets(&self, number: u32, kind: SocketKind, count: usize) -> Result<Vec<OwnedFd>, String> {
         use loader::SocketKind as Kind;
         let kind = match kind {
             SocketKind::Egress4 => Kind::Egress(Family::V4),

@@ -84,7 +84,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Agen
         Feeds { pods: watch::channel(None).0, node: watch::channel(Arc::new(Vec::<IpAddr>::new())).0 };
     let own_cgroup = loader::own_cgroup().map_err(AgentError::Cgroup)?;
     let steward = Steward::new(Tools {
-        hands: Box::new(KernelHands { kernel, transparent: capture.transparent_source }),
+        hands: Box::new(KernelHands { kernel }),
         sources: pod_sources(&capture)?,
         snapshots: source.snapshots.clone(),
         manifests: source.status.clone(),
@@ -127,17 +127,12 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Agen
 /// # Errors
 /// [`AgentError`]: another agent runs, or something could not be removed; it may be tried again.
 pub fn release(capture: &CaptureSettings) -> Result<usize, AgentError> {
-    let mut kernel = Kernel::open(&loader_settings(capture)?)?;
+    let kernel = Kernel::open(&loader_settings(capture)?)?;
     let pods = kernel.adopted()?;
+    kernel.release()?;
     for pod in &pods {
-        kernel.unenrol(pod.slot)?;
         tracing::info!(slot = pod.slot.get(), workload = pod.name, "un-enrolled");
     }
-    // The folder is locked as long as `kernel` is there; without its pins nothing of it is left.
-    let pins = capture.pin_path.join("fhirward");
-    std::fs::remove_dir_all(&pins)
-        .map_err(|error| AgentError::Pins(format!("{}: {error}", pins.display())))?;
-    drop(kernel);
     Ok(pods.len())
 }
 

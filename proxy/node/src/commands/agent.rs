@@ -32,7 +32,7 @@ impl Arguments {
         if self.release {
             return match agent::release(&capture) {
                 Ok(pods) => {
-                    say(&format!("{pods} pods un-enrolled, nothing is pinned any more"));
+                    say(&format!("{pods} pods un-enrolled, nothing is pinned any more\n"));
                     ExitCode::SUCCESS
                 }
                 Err(error) => unusable(&error.to_string()),

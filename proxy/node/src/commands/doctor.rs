@@ -25,7 +25,7 @@ impl Arguments {
         };
         let CaptureSettings { pin_path, cgroup_root, .. } = capture;
         let checks = probe(&Probe { bpffs: pin_path, cgroup_root });
-        say(text(&checks).trim_end());
+        say(&text(&checks));
         if checks.iter().all(|check| check.ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

@@ -30,13 +30,13 @@ impl Arguments {
         match status {
             Ok(status) if self.json => match serde_json::to_string_pretty(&status) {
                 Ok(text) => {
-                    say(&text);
+                    say(&format!("{text}\n"));
                     ExitCode::SUCCESS
                 }
                 Err(error) => failed(&error.to_string()),
             },
             Ok(status) => {
-                say(text(&status).trim_end());
+                say(&text(&status));
                 ExitCode::SUCCESS
             }
             Err(message) => failed(&message),

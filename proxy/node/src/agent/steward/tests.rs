@@ -90,7 +90,7 @@ impl Hands for Fake {
         Ok((FamilyListeners { inbound: file(), outbound: file(), dns }, None))
     }
 
-    fn sockets(&self, slot: u32, kind: SocketKind, _: bool, count: usize) -> Result<Vec<OwnedFd>, String> {
+    fn sockets(&self, slot: u32, kind: SocketKind, count: usize) -> Result<Vec<OwnedFd>, String> {
         self.call("sockets", format!("{slot} {kind:?} {count}"))?;
         Ok((0..count).map(|_| file()).collect())
     }
