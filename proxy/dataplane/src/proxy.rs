@@ -172,6 +172,9 @@ async fn connection<D: Decide>(house: Arc<House<D>>, place: &Place, socket: TcpS
         entry: place.entry.clone(),
     };
     let drain = Arc::clone(&house.drain);
+    if let Some(mesh) = &place.mesh {
+        return secure::mesh_connection(house, mesh, socket, facts).await;
+    }
     let Some(tls) = &place.tls else {
         if let Some(connection) = admit(&house, facts) {
             let start = Start { agreed: None, first: BytesMut::new(), drain };

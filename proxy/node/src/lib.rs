@@ -10,6 +10,7 @@ pub mod policy_test;
 pub mod problems;
 pub mod run;
 pub mod settings;
+mod workloads;
 
 pub use run::{Node, StartError};
 pub use settings::Settings;

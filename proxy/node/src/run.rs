@@ -19,6 +19,7 @@ use crate::{
     admin::{self, Told, Turn},
     capture, problems,
     settings::{ListenerRole, ListenerSettings},
+    workloads::Workloads,
 };
 
 /// A running proxy.
@@ -45,6 +46,9 @@ pub enum StartError {
     /// The identity settings contradict each other.
     #[error(transparent)]
     Identity(#[from] SetupError),
+    /// The workloads' certificates: an authority or roots that cannot be used.
+    #[error("identity.certificates: {0}")]
+    Certificates(#[from] identity::spiffe::SupplyError),
     /// The access log cannot be opened.
     #[error(transparent)]
     AccessLog(#[from] observe::access_log::OpenError),
@@ -60,6 +64,7 @@ impl Node {
         let last = CancellationToken::new();
         let guard = last.clone().drop_guard();
         let bound = bind(&settings.listeners)?;
+        let (bound, workloads) = Workloads::attach(&settings, bound, &last)?;
         let turn = Turn::bind(settings.admin.address, settings.capture.is_some())
             .await
             .map_err(|error| StartError::Admin(settings.admin.address, error))?;
@@ -78,6 +83,7 @@ impl Node {
         let source = files::Source::start(settings.mesh, last.clone());
         follow(&source.snapshots, Arc::clone(&authenticator), last.clone());
         tell_problems(source.status.clone(), last.clone());
+        workloads.start(&source.snapshots, &last);
         let limits = Arc::new(settings.limits);
         let engine = Engine::new(
             source.snapshots.clone(),
@@ -98,6 +104,7 @@ impl Node {
             listeners: Arc::clone(&addresses),
             certificates,
             capture: report,
+            workloads,
             stop: stop.clone(),
         };
         tokio::spawn(admin::serve(turn, told, last.clone()));
@@ -152,10 +159,10 @@ fn bind(listeners: &[ListenerSettings]) -> Result<Vec<Bound>, StartError> {
                 ListenerRole::Workload(name, port) => Entry::Workload { name, port },
                 ListenerRole::Gateway(key) => Entry::Gateway(key),
             },
-            tls: settings
-                .tls
-                .as_ref()
-                .map(|tls| TlsFiles { certificate: tls.certificate.clone(), key: tls.key.clone() }),
+            tls: settings.tls.as_ref().and_then(|tls| {
+                let (certificate, key) = (tls.certificate.clone()?, tls.key.clone()?);
+                Some(TlsFiles { certificate, key })
+            }),
         };
         Ok(listener.bind()?)
     };

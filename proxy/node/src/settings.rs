@@ -7,7 +7,7 @@ use std::{
 };
 
 use dataplane::Limits;
-use identity::IdentitySettings;
+use identity::{IdentitySettings, spiffe::CertificateSettings};
 use mesh::{MeshSettings, WorkloadSettings};
 use observe::ObserveSettings;
 use policy::{Place, Problem, Severity, WorkloadName};
@@ -75,7 +75,7 @@ pub struct ListenerSettings {
     /// The ingress gateway that this listener is.
     #[serde(default)]
     pub gateway: Option<GatewaySettings>,
-    /// TLS with certificates from files; plaintext where not given.
+    /// TLS with certificates from files, or mTLS of the mesh; plaintext where not given.
     #[serde(default)]
     pub tls: Option<TlsSettings>,
 }
@@ -90,14 +90,17 @@ pub struct GatewaySettings {
     pub port: u16,
 }
 
-/// Certificate files; both are read again when they change.
-#[derive(Debug, Clone, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+/// Certificate files, both read again when they change; or mTLS of the mesh.
+#[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TlsSettings {
     /// PEM file: the certificate, then its chain.
-    pub certificate: PathBuf,
+    pub certificate: Option<PathBuf>,
     /// PEM file: the private key.
-    pub key: PathBuf,
+    pub key: Option<PathBuf>,
+    /// mTLS with the workload's own certificate (`identity.certificates`), as its PeerAuthentication
+    /// has it: STRICT takes nothing else, PERMISSIVE plaintext too, DISABLE plaintext only.
+    pub mesh: bool,
 }
 
 /// `admin:` the operators' address.
@@ -159,9 +162,16 @@ impl Settings {
         for (index, listener) in self.listeners.iter().enumerate() {
             let at = |field: &str| format!("listeners[{index}].{field}");
             listener.role().map_err(|message| (at("to"), message))?;
+            let certificates = self.identity.certificates.as_ref();
+            let supplied = certificates.is_some_and(CertificateSettings::supplies);
+            listener.check_tls(supplied).map_err(|message| (at("tls"), message))?;
             if listener.upstream.is_some() && listener.to.is_none() {
                 return Err((at("upstream"), "`upstream` needs `to` beside it".to_owned()));
             }
+        }
+        if let Some(certificates) = &self.identity.certificates {
+            let below = |(field, message)| (format!("identity.certificates.{field}"), message);
+            certificates.check().map_err(below)?;
         }
         for (index, workload) in self.mesh.workloads.iter().enumerate() {
             workload
@@ -194,12 +204,13 @@ impl Settings {
 
     fn take_paths_from(&mut self, folder: &Path) {
         let listeners = self.listeners.iter_mut().filter_map(|listener| listener.tls.as_mut());
-        let tls = listeners.flat_map(|tls| [&mut tls.certificate, &mut tls.key]);
+        let tls = listeners.flat_map(|tls| [&mut tls.certificate, &mut tls.key]).flatten();
+        let certificates = self.identity.certificates.iter_mut().flat_map(CertificateSettings::paths);
         let manifests = self.mesh.manifests.iter_mut();
         let authorities = self.identity.providers.iter_mut().filter_map(|p| p.ca_file.as_mut());
         let capture = self.capture.iter_mut().flat_map(CaptureSettings::paths);
         let other = [&mut self.identity.key_cache_dir, &mut self.observe.access_log.file];
-        let tls = tls.chain(capture);
+        let tls = tls.chain(capture).chain(certificates);
         for path in tls.chain(manifests).chain(authorities).chain(other.into_iter().flatten()) {
             *path = folder.join(&*path);
         }
@@ -207,6 +218,28 @@ impl Settings {
 }
 
 impl ListenerSettings {
+    fn check_tls(&self, supplied: bool) -> Result<(), String> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        match (tls.mesh, &tls.certificate, &tls.key) {
+            (false, Some(_), Some(_)) => Ok(()),
+            (false, ..) => Err("`tls` needs `certificate` and `key`, or `mesh: true`".to_owned()),
+            (true, None, None) if self.to.is_none() => {
+                Err("`tls.mesh` is for a workload's listener (`to`)".to_owned())
+            }
+            (true, None, None) if !supplied => {
+                Err("`tls.mesh` needs `identity.certificates` to come from somewhere".to_owned())
+            }
+            (true, None, None) => Ok(()),
+            (true, ..) => Err("with `tls.mesh` the certificate is the workload's own".to_owned()),
+        }
+    }
+
+    /// Whether it speaks the mesh's mTLS.
+    #[must_use]
+    pub fn is_mesh(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.mesh)
+    }
+
     /// What this listener is for.
     ///
     /// # Errors

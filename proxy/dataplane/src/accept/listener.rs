@@ -6,7 +6,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::{Entry, Queue};
-use crate::secure::{Tls, TlsError, TlsFiles};
+use crate::secure::{MeshTls, Tls, TlsError, TlsFiles};
 
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 4096;
@@ -61,6 +61,8 @@ pub(crate) struct Place {
     pub(crate) name: String,
     pub(crate) entry: Entry,
     pub(crate) tls: Option<Arc<Tls>>,
+    /// mTLS of the mesh, as PeerAuthentication has it; instead of `tls`.
+    pub(crate) mesh: Option<Arc<MeshTls>>,
     pub(crate) local: SocketAddr,
 }
 
@@ -81,7 +83,7 @@ impl Listener {
         });
         match opened {
             Ok((socket, local)) => {
-                let place = Arc::new(Place { name, entry, tls, local });
+                let place = Arc::new(Place { name, entry, tls, mesh: None, local });
                 Ok(Bound { queue: Queue::new(place.name.clone(), socket), place })
             }
             Err(source) => Err(ListenError::Bind { name, address, source }),
@@ -109,6 +111,20 @@ impl Bound {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.place.name
+    }
+
+    /// The same, speaking the mesh's mTLS as far as PeerAuthentication says so.
+    #[must_use]
+    pub fn with_mesh(self, mesh: Arc<MeshTls>) -> Self {
+        let Place { name, entry, tls, local, .. } = &*self.place;
+        let place = Place {
+            name: name.clone(),
+            entry: entry.clone(),
+            tls: tls.clone(),
+            mesh: Some(mesh),
+            local: *local,
+        };
+        Self { place: Arc::new(place), ..self }
     }
 
     /// Its certificate, for status and reloads.

@@ -36,6 +36,8 @@ pub struct Connection {
     pub(crate) principal: Option<Arc<str>>,
     /// The peer's address as `x-forwarded-for` has it, made once.
     pub(crate) peer_text: HeaderValue,
+    /// `x-forwarded-client-cert`, where the client showed a certificate.
+    pub(crate) client_certificate: Option<HeaderValue>,
     /// What more is known where it was captured.
     pub(crate) captured: Option<Arc<Captured>>,
 }
@@ -92,8 +94,15 @@ impl Connection {
             entry,
             principal,
             peer_text,
+            client_certificate: None,
             captured: None,
         }
+    }
+
+    /// The same connection, with what the workload is told of its client's certificate
+    /// (`x-forwarded-client-cert`).
+    pub(crate) fn with_client_certificate(self, client_certificate: Option<HeaderValue>) -> Self {
+        Self { client_certificate, ..self }
     }
 
     /// The same connection, captured.

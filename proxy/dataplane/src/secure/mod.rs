@@ -1,9 +1,11 @@
 //! TLS at the listener: certificates from files, replaced when the files change.
 //!
 //! A new pair that cannot be used keeps the old one in service, and is told: in the log and by
-//! [`Tls::status`]. TLS 1.2 and 1.3; ALPN `h2` and `http/1.1`. No client certificates yet.
+//! [`Tls::status`]. TLS 1.2 and 1.3; ALPN `h2` and `http/1.1`; no client certificates. mTLS between
+//! workloads is [`MeshTls`].
 
 mod files;
+mod mesh;
 #[cfg(test)]
 mod tests;
 
@@ -25,6 +27,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::serve::Speaks;
 
 pub use files::{TlsError, TlsFiles};
+pub(crate) use mesh::mesh_connection;
+pub use mesh::{MeshTls, MeshTlsStatus};
 
 use files::Loaded;
 

@@ -11,6 +11,7 @@ pub(super) fn page(told: &Told) -> Result<String, ExpositionError> {
     tokens(&mut page, told);
     manifests(&mut page, told);
     certificates(&mut page, told);
+    told.workloads.metrics(&mut page);
     if let Some(capture) = &told.capture {
         super::capture::metrics(&mut page, capture);
     }

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{capture::Report, problems};
+use crate::{capture::Report, problems, workloads::Workloads};
 
 pub(crate) use turn::Turn;
 
@@ -36,6 +36,7 @@ pub(crate) struct Told {
     pub(crate) listeners: Arc<Vec<(String, SocketAddr)>>,
     pub(crate) certificates: Arc<Vec<(String, Arc<Tls>)>>,
     pub(crate) capture: Option<Report>,
+    pub(crate) workloads: Workloads,
     pub(crate) stop: CancellationToken,
 }
 
@@ -75,8 +76,8 @@ async fn metrics_page(State(told): State<Told>) -> Response {
     }
 }
 
-/// 200 while there is a snapshot to judge by and, where pods are captured, those that the agent told
-/// of at first are served; else 503. An agent that goes is told here (`capture.agent: false`), but what
+/// 200 while there is a snapshot to judge by, every workload with mTLS has had a certificate and, where
+/// pods are captured, those that the agent told of at first are served; else 503. An agent that goes is told here (`capture.agent: false`), but what
 /// is served goes on being served and so does readiness. A refused manifest is told here with file,
 /// line and field (`current: false`), but the last good policy goes on holding and so does
 /// readiness: a mistyped file must not take every gateway out of service (invariant 5).
@@ -86,7 +87,7 @@ async fn ready(State(told): State<Told>) -> Response {
     let draining = told.stop.is_cancelled();
     let capture = told.capture.as_ref().map(Report::standing);
     let complete = capture.as_ref().is_none_or(|capture| capture.complete);
-    let ready = version.is_some() && complete && !draining;
+    let ready = version.is_some() && complete && told.workloads.are_ready() && !draining;
     let body: Value = json!({
         "ready": ready,
         "current": status.problems.is_empty(),
@@ -96,6 +97,7 @@ async fn ready(State(told): State<Told>) -> Response {
         "certificates": certificates(&told),
         "issuers": told.authenticator.issuers(),
         "capture": capture,
+        "workloads": told.workloads.json(),
     });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, Json(body)).into_response()

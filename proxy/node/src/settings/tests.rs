@@ -131,3 +131,79 @@ fn the_reference_names_every_setting() {
     }
     assert!(reference.contains("| `limits.headBytes` | whole number | `61440` |"), "{reference}");
 }
+
+const WORKLOAD: &str = "listeners: [{name: a, address: \"127.0.0.1:0\", to: d/f, port: 80, tls: TLS}]\n";
+
+#[test]
+fn mistakes_in_mtls_name_their_field() {
+    let cases = [
+        ("{certificate: c}", "", "listeners[0].tls", "`key`"),
+        ("{}", "", "listeners[0].tls", "`mesh: true`"),
+        ("{mesh: true}", "", "listeners[0].tls", "identity.certificates"),
+        ("{mesh: true}", "{trust: []}", "listeners[0].tls", "identity.certificates"),
+        ("{mesh: true, key: k}", "{embedded: {folder: ca}}", "listeners[0].tls", "workload's own"),
+        ("{mesh: true}", "{embedded: {folder: ca}, files: [FILES]}", "identity.certificates.files", "both"),
+        (
+            "{mesh: true}",
+            "{files: [{serviceAccount: f, folder: x}]}",
+            "identity.certificates.files[0].serviceAccount",
+            "namespace/name",
+        ),
+        ("{mesh: true}", "{files: [FILES, FILES]}", "identity.certificates.files[1].serviceAccount", "twice"),
+        (
+            "{mesh: true}",
+            "{files: [FILES], trust: [{domain: A B, bundles: [x]}]}",
+            "identity.certificates.trust[0].domain",
+            "character",
+        ),
+        (
+            "{mesh: true}",
+            "{files: [FILES], trust: [{domain: a, bundles: []}]}",
+            "identity.certificates.trust[0].bundles",
+            "at least one",
+        ),
+        (
+            "{mesh: true}",
+            "{embedded: {folder: ca, leafSeconds: 1}}",
+            "identity.certificates.embedded.leafSeconds",
+            "5 seconds",
+        ),
+        (
+            "{mesh: true}",
+            "{embedded: {folder: ca, rootSeconds: 600000}}",
+            "identity.certificates.embedded.rootSeconds",
+            "twice",
+        ),
+    ];
+    for (tls, certificates, field, message) in cases {
+        let mut text = WORKLOAD.replace("TLS", tls);
+        if !certificates.is_empty() {
+            let files = "{serviceAccount: d/f, folder: x}";
+            text += &format!("identity: {{certificates: {}}}\n", certificates.replace("FILES", files));
+        }
+        let problem = Settings::parse("s.yaml", &text).unwrap_err();
+        assert_eq!(problem.field, field, "{problem:?}");
+        assert!(problem.message.contains(message), "{problem:?}");
+    }
+    let gateway = GATEWAY.replace("port: 80}", "port: 80}, tls: {mesh: true}");
+    let problem = Settings::parse("s.yaml", &gateway).unwrap_err();
+    assert!(problem.message.contains("(`to`)"), "{problem:?}");
+}
+
+#[test]
+fn paths_of_certificates_are_taken_from_the_files_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s.yaml");
+    let certificates =
+        "identity: {certificates: {embedded: {folder: ca}, crls: [l], trust: [{domain: a, bundles: [b]}]}}\n";
+    std::fs::write(&file, WORKLOAD.replace("TLS", "{mesh: true}") + certificates).unwrap();
+    let settings = Settings::load(&file).unwrap();
+    assert!(settings.listeners[0].is_mesh());
+    let certificates = settings.identity.certificates.unwrap();
+    let here = |path: &str| folder.path().join(path);
+    assert_eq!(certificates.embedded.unwrap().folder, here("ca"));
+    assert_eq!(
+        (certificates.crls, certificates.trust[0].bundles.clone()),
+        (vec![here("l")], vec![here("b")])
+    );
+}

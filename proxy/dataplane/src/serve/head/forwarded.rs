@@ -28,8 +28,11 @@ pub(crate) enum Edge {
 
 /// Sets the headers; gives the original client (`remote.ip`).
 pub(super) fn apply(headers: &mut HeaderMap, connection: &Connection, edge: Edge, dice: &Dice) -> IpAddr {
-    // No hop before us vouches for it (Envoy's SANITIZE).
-    headers.remove(&CLIENT_CERT);
+    // No hop before us vouches for it, we do (Envoy's SANITIZE_SET; Istio's sidecars append to the caller's).
+    match &connection.client_certificate {
+        Some(value) => drop(headers.insert(&CLIENT_CERT, value.clone())),
+        None => drop(headers.remove(&CLIENT_CERT)),
+    }
     let peer = connection.peer.ip().to_canonical();
     let scheme = if connection.tls { "https" } else { "http" };
     match edge {
