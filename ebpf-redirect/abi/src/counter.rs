@@ -35,6 +35,8 @@ counters! {
     RefusedForeignNetns = "refused_foreign_netns",
     /// Connections refused because their original destination could not be kept on the socket.
     RefusedNoMemory = "refused_no_memory",
+    /// Connections refused because too many of the pod's had been begun and not answered.
+    RefusedHalfOpen = "refused_half_open",
     /// Connections to the host itself, left alone.
     PassedLoopback = "passed_loopback",
     /// Original destinations handed to the proxy.
@@ -75,6 +77,8 @@ counters! {
     GuardEthertype = "guard_ethertype",
     /// Frames stopped at the pod's interface: shorter or otherwise than their headers say.
     GuardMalformed = "guard_malformed",
+    /// Frames stopped at the pod's interface: TCP from a packet socket.
+    GuardInjected = "guard_injected",
     /// Packets stopped at the pod's cgroup: they would have opened a connection past the proxy.
     CgroupGuardSyn = "cgroup_guard_syn",
     /// Packets stopped at the pod's cgroup: a DNS query past the proxy.
@@ -87,6 +91,8 @@ counters! {
     CgroupGuardEthertype = "cgroup_guard_ethertype",
     /// Packets stopped at the pod's cgroup: shorter or otherwise than their headers say.
     CgroupGuardMalformed = "cgroup_guard_malformed",
+    /// Packets stopped at the pod's cgroup: TCP from a raw socket.
+    CgroupGuardInjected = "cgroup_guard_injected",
     /// Frames stopped on the node's side of the pod's interface, which had got past the pod's side.
     HostGuard = "host_guard",
     /// Sockets taken into the acceleration.

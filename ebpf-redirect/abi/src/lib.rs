@@ -49,6 +49,9 @@ pub const DNS_SERVERS: usize = 4;
 /// Capacity of `ORIGINS` unless the loader sets another: connections between the application's
 /// `connect` and the proxy's `accept`.
 pub const MAX_ORIGINS: u32 = 65_536;
+/// How many connections of one pod may be begun and not yet answered by the proxy, so that no pod fills
+/// `ORIGINS` for the others. Those that are answered wait in a listener's queue, which has its own bound.
+pub const MAX_HALF_OPEN: u64 = 4096;
 /// Capacity of `DNS_ORIGINS`, least recently used go first.
 pub const MAX_DNS_ORIGINS: u32 = 16_384;
 /// Capacity of `ALLOWED_CGROUPS`: agents of this node, the running one and its predecessors.

@@ -11,7 +11,7 @@ use core::ptr::read_volatile;
 use abi::frame::{Bytes, Verdict, judge_frame, judge_packet};
 use abi::{Address, Counter};
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_skb_cgroup_id, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_sk_fullsock, bpf_skb_cgroup_id, bpf_skb_load_bytes};
 use aya_ebpf::macros::{cgroup_skb, classifier};
 use aya_ebpf::programs::{SkBuffContext, TcContext};
 
@@ -27,6 +27,9 @@ const CGROUP_DROP: i32 = 0;
 
 const LOOPBACK: u32 = 1;
 const UDP: u8 = 17;
+const AF_PACKET: u32 = 17;
+const AF_XDP: u32 = 44;
+const SOCK_RAW: u32 = 3;
 
 #[classifier]
 pub fn guard(context: TcContext) -> i32 {
@@ -36,6 +39,8 @@ pub fn guard(context: TcContext) -> i32 {
     }
     let stopped = match judge_frame(&Frame(skb), is_tagged(skb)) {
         Verdict::Harmless => return NEXT,
+        Verdict::Segment if !is_from_packet_socket(skb) => return NEXT,
+        Verdict::Segment => Counter::GuardInjected,
         Verdict::Syn => Counter::GuardSyn,
         Verdict::Dns => Counter::GuardDns,
         Verdict::Fragment => Counter::GuardFragment,
@@ -50,7 +55,15 @@ pub fn guard(context: TcContext) -> i32 {
 #[classifier]
 pub fn host_guard(context: TcContext) -> i32 {
     let skb = context.skb.skb;
-    if is_allowed(skb) || judge_frame(&Frame(skb), is_tagged(skb)) == Verdict::Harmless {
+    if is_allowed(skb) {
+        return NEXT;
+    }
+    let passes = match judge_frame(&Frame(skb), is_tagged(skb)) {
+        Verdict::Harmless => true,
+        Verdict::Segment => !is_from_packet_socket(skb),
+        _ => false,
+    };
+    if passes {
         return NEXT;
     }
     count(Counter::HostGuard);
@@ -72,6 +85,8 @@ pub fn cgroup_guard(context: SkBuffContext) -> i32 {
     }
     let stopped = match judge_packet(&Frame(skb)) {
         Verdict::Harmless => return CGROUP_PASS,
+        Verdict::Segment if !is_from_raw_socket(skb) => return CGROUP_PASS,
+        Verdict::Segment => Counter::CgroupGuardInjected,
         Verdict::Syn => Counter::CgroupGuardSyn,
         Verdict::Dns => Counter::CgroupGuardDns,
         Verdict::Fragment => Counter::CgroupGuardFragment,
@@ -81,6 +96,29 @@ pub fn cgroup_guard(context: SkBuffContext) -> i32 {
     };
     count(stopped);
     CGROUP_DROP
+}
+
+/// Whether the sender is a packet socket or one of AF_XDP, which give the frame as it is. The kernel's own
+/// segments, such as resets, come from a raw socket of the kernel or from none.
+#[inline(always)]
+fn is_from_packet_socket(skb: *mut __sk_buff) -> bool {
+    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return false;
+    }
+    let family = unsafe { read_volatile(&raw const (*socket).family) };
+    family == AF_PACKET || family == AF_XDP
+}
+
+/// Whether the sender is a raw socket. Only for those of the pod's cgroup: the kernel has one too.
+#[inline(always)]
+fn is_from_raw_socket(skb: *mut __sk_buff) -> bool {
+    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return false;
+    }
+    let socket = unsafe { bpf_sk_fullsock(socket) };
+    !socket.is_null() && unsafe { read_volatile(&raw const (*socket).type_) } == SOCK_RAW
 }
 
 /// A packet that stays in the pod: left alone, but queries to the DNS forwarder take the server's address

@@ -1,5 +1,7 @@
 //! The maps. All pods share them, but for the two that live on sockets.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use abi::{
     Address, Counter, DnsKey, DnsPorts, DnsServers, FastKey, MAX_CGROUPS, MAX_COUNTERS, MAX_DNS_ORIGINS,
     MAX_FAST, MAX_ORIGINS, MAX_PODS, Origin, OriginKey, PodEntry, SLOT_WIDTH,
@@ -8,7 +10,7 @@ use aya_ebpf::bindings::BPF_SK_STORAGE_GET_F_CREATE;
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::helpers::generated::{bpf_sk_storage_delete, bpf_sk_storage_get};
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, SockHash, SockMap};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, SockHash, SockMap};
 
 /// Where the application's TCP socket wanted to go.
 #[btf_map]
@@ -35,6 +37,9 @@ pub static LISTEN: SockMap = SockMap::pinned(MAX_PODS * SLOT_WIDTH, 0);
 /// Cgroups whose sockets may open connections to the outside: the agent's.
 #[map]
 pub static ALLOWED_CGROUPS: HashMap<u64, u8> = HashMap::pinned(MAX_CGROUPS, 0);
+/// How many connections of the pod were begun and not yet answered. Each pod's programs have their own.
+#[map]
+static HALF_OPEN: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::pinned(MAX_COUNTERS, 0);
 /// The loader's own, so that it finds the pods again after a restart. No program reads it.
@@ -57,6 +62,20 @@ pub static FAST_PROXY: SockHash<FastKey> = SockHash::pinned(MAX_FAST, 0);
 pub fn count(counter: Counter) {
     if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
         unsafe { *value += 1 }
+    }
+}
+
+/// How many connections of the pod were begun and not yet answered.
+#[inline(always)]
+pub fn half_open() -> u64 {
+    HALF_OPEN.get(0).copied().unwrap_or(u64::MAX)
+}
+
+/// One connection more, or one less.
+#[inline(always)]
+pub fn count_half_open(change: i64) {
+    if let Some(value) = HALF_OPEN.get_ptr_mut(0) {
+        let _ = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(value, change as u64) };
     }
 }
 

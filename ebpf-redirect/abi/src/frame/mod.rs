@@ -21,6 +21,9 @@ pub trait Bytes {
 pub enum Verdict {
     /// Opens nothing.
     Harmless,
+    /// A TCP segment that opens no connection. Only the kernel's TCP has a reason to send one: a packet
+    /// socket that does would put words into the proxy's connections.
+    Segment,
     /// A TCP segment with SYN and without ACK: it opens a connection.
     Syn,
     /// A UDP datagram to port 53.
@@ -155,7 +158,7 @@ fn judge_payload(bytes: &impl Bytes, at: u32, protocol: u8) -> Verdict {
     match protocol {
         TCP => match bytes.load::<1>(at + 13) {
             Some([flags]) if flags & (SYN | ACK) == SYN => Verdict::Syn,
-            Some(_) => Verdict::Harmless,
+            Some(_) => Verdict::Segment,
             None => Verdict::Malformed,
         },
         UDP => match bytes.load::<2>(at + 2) {

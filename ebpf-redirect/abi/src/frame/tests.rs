@@ -5,7 +5,7 @@ extern crate std;
 use std::vec;
 use std::vec::Vec;
 
-use super::Verdict::{Dns, Ethertype, Fragment, Harmless, Malformed, Protocol, Syn};
+use super::Verdict::{Dns, Ethertype, Fragment, Harmless, Malformed, Protocol, Segment, Syn};
 use super::{Bytes, Verdict, judge_frame, judge_packet};
 
 impl Bytes for Vec<u8> {
@@ -101,7 +101,7 @@ fn judged_v6(packet: &[u8]) -> Verdict {
 fn syn_without_ack_opens_whatever_else_is_set() {
     for extra in 0..=u8::MAX {
         let opens = extra & (SYN | ACK) == SYN;
-        let expected = if opens { Syn } else { Harmless };
+        let expected = if opens { Syn } else { Segment };
         assert_eq!(judged_v4(&ipv4(6, 0, 0, &tcp(extra))), expected, "{extra:#04x}");
         assert_eq!(judged_v6(&ipv6(&[], 6, &tcp(extra))), expected, "{extra:#04x}");
     }
@@ -166,11 +166,12 @@ fn dns_is_udp_to_port_53() {
 }
 
 #[test]
-fn only_four_protocols_are_let_out() {
+fn only_five_protocols_are_let_out() {
     for protocol in 0..=u8::MAX {
         let expected = match protocol {
-            // TCP with ACK, UDP to another port, ICMP, IGMP and ICMPv6.
-            1 | 2 | 6 | 17 | 58 => Harmless,
+            // ICMP, IGMP, UDP to another port and ICMPv6.
+            1 | 2 | 17 | 58 => Harmless,
+            6 => Segment,
             _ => Protocol,
         };
         let payload = tcp(ACK);
@@ -196,7 +197,7 @@ fn extension_headers_are_walked() {
         let chain = [extension(0, units), extension(60, 0), extension(43, 2), extension(60, units)];
         for count in 1..=chain.len() {
             assert_eq!(judged_v6(&ipv6(&chain[..count], 6, &tcp(SYN))), Syn);
-            assert_eq!(judged_v6(&ipv6(&chain[..count], 6, &tcp(ACK))), Harmless);
+            assert_eq!(judged_v6(&ipv6(&chain[..count], 6, &tcp(ACK))), Segment);
             assert_eq!(judged_v6(&ipv6(&chain[..count], 17, &udp(53))), Dns);
         }
     }
@@ -235,7 +236,7 @@ fn tcp_is_never_fragmented() {
 fn flags_beside_more_fragments_are_no_fragment() {
     for flags in [0x4000, 0x8000, 0xc000] {
         assert_eq!(judged_v4(&ipv4(6, 0, flags, &tcp(SYN))), Syn);
-        assert_eq!(judged_v4(&ipv4(6, 0, flags, &tcp(ACK))), Harmless);
+        assert_eq!(judged_v4(&ipv4(6, 0, flags, &tcp(ACK))), Segment);
     }
 }
 

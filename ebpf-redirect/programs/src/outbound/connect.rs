@@ -1,13 +1,13 @@
 //! `connect`: TCP to anywhere but this host goes to the proxy's listener in the pod.
 
-use abi::{Counter, OUTBOUND_PORT, Origin};
+use abi::{Counter, MAX_HALF_OPEN, OUTBOUND_PORT, Origin};
 use aya_ebpf::helpers::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
 use super::{ALLOW, REFUSE, dns};
 use crate::context::{Call, UDP};
-use crate::maps::{ORIGIN_STORE, count, forget, stored_or_new};
+use crate::maps::{ORIGIN_STORE, count, forget, half_open, stored_or_new};
 use crate::pod;
 
 #[cgroup_sock_addr(connect4)]
@@ -41,6 +41,10 @@ fn connect_tcp(call: &Call) -> i32 {
         return ALLOW;
     }
     if !pod::is_ready() {
+        return REFUSE;
+    }
+    if half_open() >= MAX_HALF_OPEN {
+        count(Counter::RefusedHalfOpen);
         return REFUSE;
     }
     let Some(origin) = stored_or_new(&ORIGIN_STORE, call.socket()) else {

@@ -6,15 +6,14 @@ use core::ptr::read_volatile;
 use abi::{Address, Counter, FastKey, OUTBOUND_PORT, OriginKey, is_loopback_v4, is_loopback_v6, is_mapped};
 use aya_ebpf::bindings::{
     BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, BPF_SOCK_OPS_STATE_CB,
-    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_ESTABLISHED,
-    bpf_sock_ops,
+    BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT, bpf_sock_ops,
 };
 use aya_ebpf::helpers::bpf_sock_ops_cb_flags_set;
 use aya_ebpf::macros::sock_ops as program;
 use aya_ebpf::programs::SockOpsContext;
 
 use crate::context::AF_INET6;
-use crate::maps::{ORIGIN_STORE, ORIGINS, count, stored};
+use crate::maps::{ORIGIN_STORE, ORIGINS, count, count_half_open, stored};
 use crate::{accelerate, pod};
 
 #[program]
@@ -54,6 +53,7 @@ impl Connection {
             return;
         }
         count(Counter::OriginStored);
+        count_half_open(1);
         self.watch();
     }
 
@@ -65,10 +65,13 @@ impl Connection {
             let arguments = &raw const (*self.raw).__bindgen_anon_1.args;
             (read_volatile(&raw const (*arguments)[0]), read_volatile(&raw const (*arguments)[1]))
         };
-        if from == BPF_TCP_ESTABLISHED {
+        if from == BPF_TCP_SYN_SENT {
+            count_half_open(-1);
+            if to == BPF_TCP_CLOSE && ORIGINS.remove(self.key()).is_ok() {
+                count(Counter::OriginRemoved);
+            }
+        } else {
             accelerate::let_go(self);
-        } else if to == BPF_TCP_CLOSE && self.is_redirected() && ORIGINS.remove(self.key()).is_ok() {
-            count(Counter::OriginRemoved);
         }
         let _ = unsafe { bpf_sock_ops_cb_flags_set(self.raw, 0) };
     }
