@@ -1,6 +1,10 @@
 //! Enrolment: a pod's traffic comes under the proxy, with no instant in which a connection goes round.
 
-use std::{fs, io, os::fd::AsFd};
+use std::{
+    fs, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
 
 use abi::PodEntry;
 use rustix::fs::statfs;
@@ -9,6 +13,7 @@ use super::{Enrolled, Kernel, PodFacts, Slot, links::target_of, plumbing};
 use crate::{
     EnrolError, LoadError, cgroup_id,
     object::{Constants, Hook, POD_PROGRAMS, PodProgram, Programs},
+    own_cgroup,
     sys::{self, Place},
     wire,
 };
@@ -51,8 +56,8 @@ impl Kernel {
         if pod.netns.cookie() == self.own.cookie() {
             return Err(refused("its network namespace is the agent's own (hostNetwork)"));
         }
-        if self.settings.allowed_cgroups.contains(&cgroup) {
-            return Err(refused("its cgroup is the agent's own"));
+        if self.settings.allowed_cgroups.contains(&cgroup) || is_around_us(&pod.cgroup) {
+            return Err(refused("the agent itself is in its cgroup"));
         }
         let addresses =
             pod.netns.addresses().map_err(|error| refused(&format!("network namespace: {error}")))?;
@@ -201,7 +206,14 @@ impl Kernel {
             };
             self.attach_one(slot, entry, program, programs, place)?;
         }
-        Ok(remarks)
+        // The cgroup's path may have come to mean another one since it was looked at.
+        match self.missing(slot, entry).map_err(LoadError::io("read the pins"))?.first() {
+            None => Ok(remarks),
+            Some(program) => {
+                let reason = "the pod's cgroup or network namespace has changed meanwhile".to_owned();
+                Err(LoadError::Bpf { doing: format!("attach program {program}"), reason })
+            }
+        }
     }
 
     fn attach_one(
@@ -233,6 +245,13 @@ fn pod_cgroup(pod: &PodFacts) -> io::Result<u64> {
     } else {
         Err(io::Error::new(io::ErrorKind::InvalidInput, "not in a cgroup v2 file system"))
     }
+}
+
+/// Whether this process is in the cgroup or below it: the pod's programs would hold it too, and with the
+/// root of the tree the whole node.
+fn is_around_us(cgroup: &Path) -> bool {
+    let around = |ours: PathBuf| Ok::<_, io::Error>(ours.canonicalize()?.starts_with(cgroup.canonicalize()?));
+    own_cgroup().and_then(around).unwrap_or(false)
 }
 
 /// The lowest slot that no pod has.

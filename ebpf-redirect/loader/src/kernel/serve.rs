@@ -104,11 +104,17 @@ fn is_of(socket: BorrowedFd<'_>, netns: u64) -> Result<(), LoadError> {
 /// In the calling thread's namespace.
 fn end(allowed: &[u64]) -> io::Result<u32> {
     let mut ended = 0;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
+        // Half-open ones have no cgroup yet. Those that are old are here at first, and a listener of the
+        // proxy's may be getting new ones all the time.
+        let is_old = |socket: &Found| match socket.cgroup {
+            Some(cgroup) => leaves(socket) && !allowed.contains(&cgroup),
+            None => leaves(socket) && round == 0,
+        };
         let mut old = diag::connected(Transport::Tcp)?;
-        old.retain(|socket| leaves(socket) && is_foreign(socket, allowed));
+        old.retain(is_old);
         let mut dns = diag::connected(Transport::Udp)?;
-        dns.retain(|socket| socket.remote_port == DNS && leaves(socket) && is_foreign(socket, allowed));
+        dns.retain(|socket| socket.remote_port == DNS && is_old(socket));
         old.append(&mut dns);
         if old.is_empty() {
             return Ok(ended);
@@ -122,9 +128,4 @@ fn end(allowed: &[u64]) -> io::Result<u32> {
 fn leaves(socket: &Found) -> bool {
     let is_loopback = |ip: IpAddr| ip.is_loopback();
     !(is_loopback(socket.local) && is_loopback(socket.remote))
-}
-
-/// Half-open connections have no cgroup yet: they came before the proxy's listeners.
-fn is_foreign(socket: &Found, allowed: &[u64]) -> bool {
-    socket.cgroup.is_none_or(|cgroup| !allowed.contains(&cgroup))
 }

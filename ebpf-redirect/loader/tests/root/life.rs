@@ -83,6 +83,38 @@ fn nothing_is_left_after_unenrolment() {
     });
 }
 
+fn program_of(bed: &Bed, link: &str) -> String {
+    let pin = bed.bpffs().join("fhirward/links").join(link);
+    let told = run("bpftool", &["link", "show", "pinned", pin.to_str().unwrap()]);
+    told.split_whitespace().skip_while(|word| *word != "prog").nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn programs_are_renewed_while_the_pod_goes_on() {
+    on_a_node("life::programs_are_renewed_while_the_pod_goes_on", |bed| {
+        let pod = bed.pod(1);
+        let mut kernel = bed.kernel();
+        let slot = enrol(&mut kernel, &pod).slot;
+        let proxy = serve(&mut kernel, slot);
+        let links = ["0/connect4", "0/inbound", "0/sock_ops", "0/cgroup_guard", "0/guard_2"];
+        let before = links.map(|link| program_of(bed, link));
+        // The same again changes nothing; other constants, as another build would, change all.
+        assert!(!enrol(&mut kernel, &pod).fresh);
+        assert_eq!(links.map(|link| program_of(bed, link)), before);
+        drop(kernel);
+        let mut kernel = bed.kernel();
+        let mut facts = pod.facts();
+        facts.accelerated = true;
+        assert!(!kernel.enrol(&facts).unwrap().fresh);
+        for (link, before) in links.iter().zip(before) {
+            assert_ne!(program_of(bed, link), before, "{link}");
+        }
+        let thread = std::thread::spawn(move || drop(proxy.out4.accept().unwrap()));
+        assert_eq!(pod.connects(pod.node4, 80), format!(" {}", pod.node4));
+        thread.join().unwrap();
+    });
+}
+
 #[test]
 fn a_pod_whose_path_has_died_is_found_by_its_numbers() {
     on_a_node("life::a_pod_whose_path_has_died_is_found_by_its_numbers", |bed| {
@@ -220,6 +252,12 @@ fn a_cgroup_made_anew_is_taken_over_and_one_of_another_pod_refused() {
         let mut facts = other.facts();
         facts.cgroup.clone_from(&pod.cgroup);
         assert!(matches!(kernel.enrol(&facts), Err(EnrolError::Refused(why)) if why.contains("slot 0")));
+        for around in [loader::cgroup_root().unwrap(), loader::own_cgroup().unwrap()] {
+            facts.cgroup = around;
+            assert!(
+                matches!(kernel.enrol(&facts), Err(EnrolError::Refused(why)) if why.contains("agent itself"))
+            );
+        }
         facts.cgroup = bed.bpffs();
         assert!(matches!(kernel.enrol(&facts), Err(EnrolError::Refused(_))));
         facts = other.facts();
