@@ -8,7 +8,7 @@ use std::{
 };
 
 use demo::pods::Stack;
-use tests::node::{Attacks, Attempt, LINES, Options, Program, Result, SOON, Sniffer, Stage, in_pod};
+use tests::node::{Attacks, Attempt, LINES, Options, Program, Result, SOON, Stage, in_pod};
 
 /// Nobody's, to speak in his name.
 const OTHER_4: &str = "10.77.200.9";
@@ -43,10 +43,9 @@ impl World {
         let attacker = &self.stage.actor("attacker").pod;
         let other = if to.is_ipv6() { OTHER_6 } else { OTHER_4 };
         let attacks = Attacks::from_pod(attacker, to, LINES, other.parse().unwrap()).unwrap();
-        let sniffer = Sniffer::all(self.stage.node.namespace()).unwrap();
         let all = attacks.names().unwrap();
-        let attempts = attacks.run(&all, command, &sniffer).unwrap();
-        attempts.into_iter().filter(|attempt| attempt.frames > 0).collect()
+        let attempts = attacks.run(&all, command, self.stage.node.namespace()).unwrap();
+        attempts.into_iter().filter(Attempt::is_past).collect()
     }
 
     /// From inside, from a nested cgroup, from a cgroup of nobody's and from another captured pod's.

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::Command, time::Duration};
 
-use demo::pods::Pod;
+use demo::pods::{Namespace, Pod};
 use serde::Deserialize;
 
 use super::{Program, Result, Sniffer, eventually};
@@ -26,10 +26,23 @@ pub struct Attempt {
     pub error: Option<String>,
     /// Frames of it that were on the wire.
     #[serde(default)]
-    pub frames: usize,
+    pub wire: usize,
+    /// Frames of it that the node took up.
+    #[serde(default)]
+    pub taken: usize,
 }
 
+/// Those that reach the node's end of the veth whatever stands in the pod: they are dropped there.
+const AT_THE_NODE: [&str; 2] = ["bypass", "xdp"];
+
 impl Attempt {
+    /// Whether it got past: on the wire, or, where nothing in the pod can stop it, taken up by the node.
+    #[must_use]
+    pub fn is_past(&self) -> bool {
+        let at_the_node = AT_THE_NODE.iter().any(|word| self.name.contains(word));
+        self.taken > 0 || (self.wire > 0 && !at_the_node)
+    }
+
     /// The bytes that its frames hold and no others: source and destination port.
     fn mark(&self) -> [u8; 4] {
         let ([a, b], [c, d]) = (self.source_port.to_be_bytes(), self.port.to_be_bytes());
@@ -81,7 +94,8 @@ impl Attacks {
         Ok(said.trim().split(',').map(str::to_owned).collect())
     }
 
-    /// Runs the named attacks at once; `command` makes the Python that runs them, wherever that is.
+    /// Runs the named attacks at once and looks at every interface of `namespace`, the node's; `command`
+    /// makes the Python that runs them, wherever that is.
     ///
     /// # Errors
     /// When the program does not end.
@@ -89,8 +103,9 @@ impl Attacks {
         &self,
         names: &[String],
         command: impl FnOnce(&PathBuf) -> Result<Command>,
-        sniffer: &Sniffer,
+        namespace: &Namespace,
     ) -> Result<Vec<Attempt>> {
+        let (wire, taken) = (Sniffer::all(namespace)?, Sniffer::taken(namespace)?);
         let mut command = command(&python()?)?;
         command.args(arguments()).arg("run").arg(names.join(","));
         command.args([self.to.to_string(), self.port.to_string(), self.first_port.to_string()]);
@@ -105,9 +120,11 @@ impl Attacks {
                 said,
             });
         }
-        settle(sniffer)?;
+        settle(&wire)?;
+        settle(&taken)?;
         for attempt in &mut attempts {
-            attempt.frames = sniffer.holding(&attempt.mark());
+            attempt.wire = wire.holding(&attempt.mark());
+            attempt.taken = taken.holding(&attempt.mark());
         }
         Ok(attempts)
     }

@@ -16,8 +16,11 @@ use socket2::{Domain, Protocol, SockFilter, Socket, Type};
 
 use super::Result;
 
-/// All protocols, in network order (packet(7)).
+/// All protocols (packet(7)): frames as they come from the wire, before any program has seen them.
 const ETH_P_ALL: u16 = 0x0003;
+/// Sockets of one protocol hear a frame where its handler would: behind the programs at the interface's
+/// ingress. IPv4, IPv6, VLAN tags that nobody takes off, and one that nobody knows.
+const HANDLED: [u16; 5] = [0x0800, 0x86dd, 0x8100, 0x88a8, 0x88b5];
 const BUFFER: usize = 64 << 20;
 const FRAME_MAX: usize = 70_000;
 /// How long a read waits until it looks whether to end.
@@ -33,16 +36,24 @@ pub const CLIENT_PORTS: std::ops::Range<u16> = 20_000..30_000;
 pub struct Sniffer {
     frames: Arc<Mutex<Vec<Vec<u8>>>>,
     end: Arc<AtomicBool>,
-    reader: Option<JoinHandle<()>>,
+    readers: Vec<JoinHandle<()>>,
 }
 
 impl Sniffer {
-    /// Sees every frame: for little traffic.
+    /// Sees every frame on the wire: for little traffic.
     ///
     /// # Errors
     /// When the socket cannot be made.
     pub fn all(namespace: &Namespace) -> Result<Self> {
-        Self::start(namespace, &[])
+        Self::start(namespace, &[ETH_P_ALL], &[])
+    }
+
+    /// Sees the frames that the node itself would take up: not what is dropped at its interfaces.
+    ///
+    /// # Errors
+    /// When the sockets cannot be made.
+    pub fn taken(namespace: &Namespace) -> Result<Self> {
+        Self::start(namespace, &HANDLED, &[])
     }
 
     /// Sees only what no captured client may cause: TCP SYNs from ports below 32768, fragments, and
@@ -52,18 +63,19 @@ impl Sniffer {
     /// # Errors
     /// When the socket cannot be made.
     pub fn strays(namespace: &Namespace) -> Result<Self> {
-        Self::start(namespace, &stray_filter())
+        Self::start(namespace, &[ETH_P_ALL], &stray_filter())
     }
 
-    fn start(namespace: &Namespace, filter: &[SockFilter]) -> Result<Self> {
-        let socket = namespace.run(|| open(filter))??;
+    fn start(namespace: &Namespace, protocols: &[u16], filter: &[SockFilter]) -> Result<Self> {
         let frames = Arc::new(Mutex::new(Vec::new()));
         let end = Arc::new(AtomicBool::new(false));
-        let reader = thread::spawn({
+        let mut readers = Vec::new();
+        for protocol in protocols {
+            let socket = namespace.run(|| open(*protocol, filter))??;
             let (frames, end) = (Arc::clone(&frames), Arc::clone(&end));
-            move || read(&socket, &frames, &end)
-        });
-        Ok(Self { frames, end, reader: Some(reader) })
+            readers.push(thread::spawn(move || read(&socket, &frames, &end)));
+        }
+        Ok(Self { frames, end, readers })
     }
 
     /// How many frames hold `mark` somewhere.
@@ -86,7 +98,7 @@ impl Sniffer {
 impl Drop for Sniffer {
     fn drop(&mut self) {
         self.end.store(true, Ordering::Relaxed);
-        if let Some(reader) = self.reader.take() {
+        for reader in self.readers.drain(..) {
             let _ = reader.join();
         }
     }
@@ -94,8 +106,8 @@ impl Drop for Sniffer {
 
 /// A packet socket hears from its making on, before a filter can be attached: what came in between is
 /// read away.
-fn open(filter: &[SockFilter]) -> std::io::Result<Socket> {
-    let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
+fn open(protocol: u16, filter: &[SockFilter]) -> std::io::Result<Socket> {
+    let protocol = Protocol::from(i32::from(protocol.to_be()));
     let socket = Socket::new(Domain::PACKET, Type::RAW, Some(protocol))?;
     rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, BUFFER)?;
     if !filter.is_empty() {
