@@ -31,6 +31,11 @@ pub enum LoadError {
         /// Version of this build.
         wanted: u32,
     },
+    /// The agent would let out whatever process is in no cgroup of its own.
+    #[error(
+        "the agent is in the root cgroup, as any process of the node may be: run it in a cgroup of its own"
+    )]
+    RootCgroup,
     /// No pod has this slot, or its network namespace is not known yet: enrol it first.
     #[error("no pod is enrolled in slot {0}")]
     NotEnrolled(u32),

@@ -8,10 +8,16 @@ use crate::{LoadError, cgroup_root};
 /// How many folders one walk of the cgroup tree looks at.
 const MAX_FOLDERS: usize = 1 << 17;
 
+/// Id of the root cgroup, in every kernel.
+const ROOT: u64 = 1;
+
 impl Kernel {
     /// Puts the settings' cgroups into the map. Earlier ones stay, since the proxy may hold sockets of
     /// theirs; when the map is full, those whose folder is gone make room.
     pub(super) fn allow_cgroups(&self) -> Result<(), LoadError> {
+        if self.settings.allowed_cgroups.contains(&ROOT) {
+            return Err(LoadError::RootCgroup);
+        }
         for cgroup in &self.settings.allowed_cgroups {
             if self.maps.allow_cgroup(*cgroup).is_ok() {
                 continue;

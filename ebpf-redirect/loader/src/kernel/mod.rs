@@ -44,7 +44,8 @@ impl Kernel {
     /// Makes or adopts the maps. Adopts no pod: see [`Kernel::adopted`] and [`Kernel::enrol`].
     ///
     /// # Errors
-    /// [`LoadError::NotBpffs`], [`LoadError::Taken`] and [`LoadError::Version`] name their remedy;
+    /// [`LoadError::NotBpffs`], [`LoadError::Taken`], [`LoadError::Version`] and [`LoadError::RootCgroup`] name
+    /// their remedy;
     /// [`LoadError::Bpf`] holds the verifier's words.
     pub fn open(settings: &Settings) -> Result<Self, LoadError> {
         let pins = Pins::open(&settings.bpffs)?;

@@ -36,8 +36,15 @@ pub fn on_a_node(test: &str, body: impl FnOnce(&Bed)) {
     assert!(rustix_is_root(), "these tests need root");
     let outer = Outer::new(test);
     let program = env::current_exe().unwrap();
-    let status = Command::new("nsenter")
-        .arg(format!("--net=/run/netns/{}", outer.0))
+    // Like the agent, in a cgroup of its own.
+    let cgroup = cgroup_root().unwrap().join(&outer.0).join("agent");
+    fs::create_dir_all(&cgroup).unwrap();
+    let enter =
+        "echo $$ > $0/cgroup.procs && exec nsenter --net=/run/netns/$1 \"$2\" \"$3\" \"$4\" \"$5\" \"$6\"";
+    let status = Command::new("sh")
+        .args(["-c", enter])
+        .arg(&cgroup)
+        .arg(&outer.0)
         .arg(program)
         .args(["--exact", test, "--nocapture", "--test-threads=1"])
         .env(NODE, &outer.0)

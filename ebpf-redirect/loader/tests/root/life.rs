@@ -276,6 +276,9 @@ fn the_pins_are_one_agents_and_one_versions() {
         drop(kernel);
         fs::create_dir(bed.bpffs().join("fhirward/version_99")).unwrap();
         assert!(matches!(Kernel::open(&settings), Err(LoadError::Version { found, .. }) if found == "99"));
+        let everyone = loader::Settings { allowed_cgroups: vec![1], ..settings.clone() };
+        fs::remove_dir(bed.bpffs().join("fhirward/version_99")).unwrap();
+        assert!(matches!(Kernel::open(&everyone), Err(LoadError::RootCgroup)));
         let elsewhere = loader::Settings { bpffs: "/run".into(), ..settings };
         assert!(matches!(Kernel::open(&elsewhere), Err(LoadError::NotBpffs { .. })));
     });
