@@ -1,6 +1,9 @@
 //! Connections at the agent's socket: each a task that reads, asks the steward and writes, one request
 //! at a time, so that one who does not read his answers keeps nobody else waiting.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     os::fd::{AsFd as _, BorrowedFd},
     sync::{Arc, mpsc::Sender},
@@ -27,6 +30,7 @@ const PART: usize = 48 * 1024;
 /// Lets connections in until told to stop.
 pub(super) async fn receive(seat: Seat, orders: Sender<Order>, feeds: Feeds, stop: CancellationToken) {
     let mut next: ProxyId = 1;
+    let mut failing = false;
     loop {
         let accepted = tokio::select! {
             accepted = seat.accept() => accepted,
@@ -35,11 +39,14 @@ pub(super) async fn receive(seat: Seat, orders: Sender<Order>, feeds: Feeds, sto
         match accepted {
             Ok((link, peer, admission)) => {
                 let guest = Guest { id: next, link, peer, orders: orders.clone() };
-                next += 1;
+                (next, failing) = (next + 1, false);
                 tokio::spawn(guest.stay(admission, feeds.clone()));
             }
             Err(error) => {
-                tracing::warn!(%error, "the agent's socket");
+                if !failing {
+                    tracing::error!(%error, "nobody can be let in at the agent's socket; it is tried again");
+                }
+                failing = true;
                 tokio::time::sleep(PAUSE).await;
             }
         }
@@ -66,8 +73,7 @@ enum Farewell {
 
 impl Guest {
     async fn stay(self, admission: Admission, feeds: Feeds) {
-        let mut joined = false;
-        match self.attend(&feeds, &mut joined).await {
+        match self.attend(&feeds).await {
             Ok(()) | Err(Farewell::Link(LinkError::Closed) | Farewell::Ending) => {
                 tracing::debug!(connection = self.id, pid = self.peer.pid, "closed");
             }
@@ -79,7 +85,7 @@ impl Guest {
         let _ = self.orders.send(Order::Part { proxy: self.id, admission: Some(admission) });
     }
 
-    async fn attend(&self, feeds: &Feeds, joined: &mut bool) -> Result<(), Farewell> {
+    async fn attend(&self, feeds: &Feeds) -> Result<(), Farewell> {
         let first = tokio::time::timeout(PATIENCE, self.link.receive::<Request>());
         let Request { id, ask } = first.await.map_err(|_| LinkError::Timeout)??.message;
         let Ask::Hello(hello) = ask else {
@@ -91,10 +97,7 @@ impl Guest {
         }
         match hello.role {
             Role::Operator => self.operator(id, feeds).await,
-            Role::Proxy => {
-                *joined = true;
-                self.proxy(id, hello, feeds).await
-            }
+            Role::Proxy => self.proxy(id, hello, feeds).await,
         }
     }
 

@@ -67,7 +67,7 @@ pub(super) fn packet_socket() -> io::Result<OwnedFd> {
 
 impl Link {
     /// Connects to a socket's path and takes descriptors from it.
-    pub(super) fn connect(path: &Path) -> io::Result<Self> {
+    pub(in crate::agent) fn connect(path: &Path) -> io::Result<Self> {
         let socket = packet_socket()?;
         connect(&socket, &SocketAddrUnix::new(path)?)?;
         let socket = UnixStream::from_std(std::os::unix::net::UnixStream::from(socket))?;

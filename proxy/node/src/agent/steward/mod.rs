@@ -484,8 +484,10 @@ impl Steward {
 
     /// Tells everybody of the enrolled pods, where something has changed.
     fn publish(&mut self) {
-        // Not before what was pinned has been looked at: a proxy lets go of pods that are not listed.
-        let first_is_done = self.looked && (self.published.is_some() || self.steps.is_empty());
+        // Not before what was pinned has been taken up, which comes first: sockets can be had then.
+        let takes_up =
+            matches!(self.steps.front(), Some(Step::Take(Take { slot: Some(_), .. }) | Step::Leave(_)));
+        let first_is_done = self.looked && (self.published.is_some() || !takes_up);
         let soon = self.published.is_some_and(|at| at.elapsed() < PUBLISH) && !self.steps.is_empty();
         if !self.changed || !first_is_done || soon {
             return;
