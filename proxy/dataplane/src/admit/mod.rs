@@ -60,10 +60,6 @@ pub enum AdmitError {
     /// AuthorizationPolicy on a raw TCP connection; the rule, where one decided.
     #[error("AuthorizationPolicy refuses the connection")]
     PolicyDenied(Option<Arc<str>>),
-    /// Raw TCP at a workload where policy verifies tokens, on a port that no Service declares to be
-    /// other than HTTP.
-    #[error("the workload's policies are of HTTP, and the connection is not")]
-    HttpOnly,
     /// Raw TCP at a gateway: its routes are HTTP's.
     #[error("the gateway serves HTTP only")]
     NotHttp,
@@ -78,7 +74,6 @@ impl AdmitError {
             Self::UnknownWorkload(_) => "unknown_workload",
             Self::StrictPlaintext => "strict_plaintext",
             Self::PolicyDenied(_) => "policy_denied",
-            Self::HttpOnly => "http_only",
             Self::NotHttp => "not_http",
         }
     }

@@ -1,6 +1,7 @@
 //! A captured connection arrives: who calls, whom, and which way it goes.
 
 use std::{
+    convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -21,7 +22,7 @@ use crate::{
     accept::{Connection, ConnectionFacts, Entry},
     authorize,
     forward::{Door, Inside, prepare},
-    serve::{Decide, House, newest},
+    serve::{Decide, Drain, House, newest},
 };
 
 /// Which way a connection goes at its pod.
@@ -43,15 +44,11 @@ pub(super) fn take<D: Decide>(
         return refuse::refuse(house, socket, peer, Unserved::TooMany);
     };
     let (house, pods, held) = (Arc::clone(house), Arc::clone(pods), Arc::clone(held));
-    let cut = held.drain.cut().clone();
     house.tasks.clone().spawn(async move {
-        let arrived = async {
-            match direction {
-                Direction::In => inbound(house, &pods, &held, socket, canonical(peer)).await,
-                Direction::Out => outbound(house, &pods, &held, socket, peer).await,
-            }
-        };
-        cut.run_until_cancelled(arrived).await;
+        match direction {
+            Direction::In => inbound(house, &pods, &held, socket, canonical(peer)).await,
+            Direction::Out => outbound(house, &pods, &held, socket, peer).await,
+        }
         drop(permit);
     });
 }
@@ -131,11 +128,14 @@ async fn outbound<D: Decide>(
             let door = Arc::new(Door::new(inside, address));
             let identity = snapshot.workload(&held.pod.name).map(|workload| workload.identity.clone());
             let who = Who::Pod(held.pod.name.clone());
-            let captured = Captured { door, drain: Arc::clone(&to.drain), who };
+            let drain = Arc::new(Drain::within(&to.drain));
+            let captured = Captured { door, drain: Arc::clone(&drain), who };
             let connection = connection(captured, source, identity);
             drop(snapshot);
-            // Whichever of the two pods ends first ends the connection.
-            speak(house, pods, connection, socket).await;
+            tokio::select! {
+                () = speak(house, pods, connection, socket) => {}
+                never = follow(&held.drain, &drain) => match never {},
+            }
         }
         Way::Own => {
             let permitted = authorize::pass_own(&held.pod, called);
@@ -147,6 +147,15 @@ async fn outbound<D: Decide>(
         }
         Way::Nobody => refuse::refuse(&house, socket, peer, Unserved::NoEndpoint),
     }
+}
+
+/// A connection between two pods drains with the destination, and with the caller.
+async fn follow(caller: &Drain, connection: &Drain) -> Infallible {
+    caller.begun().cancelled().await;
+    connection.begin();
+    caller.cut().cancelled().await;
+    connection.cut().cancel();
+    std::future::pending().await
 }
 
 /// The calling pod's address as the destination would see it; the socket's own is of the way to us.

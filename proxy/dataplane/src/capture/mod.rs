@@ -10,7 +10,7 @@
 //! | [`manage`], [`pods`] | pods come and go; the table of those that are here |
 //! | [`arrive`] | a connection: who calls, whom, which way |
 //! | [`way`] | from the address that was asked for to a pod here (one hop), or elsewhere |
-//! | [`detect`] | HTTP, TLS or other bytes |
+//! | [`detect`], [`silence`] | HTTP, TLS or other bytes, and where nobody speaks: who does first |
 //! | [`speak`] | into a pod: as HTTP through all rooms, or as bytes that policy permits |
 //! | [`outside`] | out of a pod: bytes |
 //! | [`captured`] | what is known beside the facts of every connection; probes |
@@ -22,6 +22,7 @@ mod manage;
 mod outside;
 mod pods;
 mod refuse;
+mod silence;
 mod speak;
 #[cfg(test)]
 mod tests;

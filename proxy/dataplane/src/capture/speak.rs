@@ -16,6 +16,7 @@ use super::{
     detect::{Told, Waits, listen},
     pods::Pods,
     refuse::reset,
+    silence::{Spoke, await_word},
 };
 use crate::{
     accept::Connection,
@@ -32,7 +33,7 @@ pub(super) async fn speak<D: Decide>(
     house: Arc<House<D>>,
     pods: &Pods,
     connection: Connection,
-    mut socket: TcpStream,
+    socket: TcpStream,
 ) {
     let Some(captured) = connection.captured.clone() else { return reset(socket) };
     // Of the node's requests some pass whatever PeerAuthentication says; each is judged by itself.
@@ -41,44 +42,85 @@ pub(super) async fn speak<D: Decide>(
     {
         return refuse_connection(&house, &connection, error, socket);
     }
-    let mut first = BytesMut::new();
+    let waits = Waits::new(&house.limits, pods.settings.detect_timeout_ms);
+    let mut talk = Talk { socket, first: BytesMut::new(), server: None };
     let told = match declared(&*house.engine, &connection) {
         Some(Declared::Http) => Ok(Told::Http),
         Some(Declared::Tcp) => Ok(Told::Bytes),
-        Some(Declared::Tls) => listen(&mut socket, &mut first, Waits::for_tls(&house.limits)).await,
-        None => {
-            let waits = Waits::new(&house.limits, pods.settings.detect_timeout_ms);
-            listen(&mut socket, &mut first, waits).await
-        }
+        Some(Declared::Tls) => listen(&mut talk.socket, &mut talk.first, Waits::for_tls(&house.limits)).await,
+        None => listen(&mut talk.socket, &mut talk.first, waits).await,
     };
-    let Ok(told) = told else { return };
-    let raw = match told {
-        Told::Http => None,
-        Told::Tls(sni) => {
-            let asked = Connection { sni, ..connection.clone() };
-            Some((house.engine.decide_tcp(&asked), asked))
+    let told = match told {
+        Ok(Told::Silence { ended }) => {
+            let Some(told) = silence(&house, &connection, &mut talk, waits, ended).await else {
+                return;
+            };
+            told
         }
-        Told::Bytes => Some((house.engine.decide_tcp(&connection), connection.clone())),
-        Told::Silence { ended } => match house.engine.decide_tcp(&connection) {
-            Ok(permitted) => Some((Ok(permitted), connection.clone())),
-            // Opened and closed: kubelet's way to probe a port, and nothing to refuse either way.
-            Err(_) if ended => return,
-            Err(_) => None,
-        },
+        Ok(told) => told,
+        Err(_) => return reset(talk.socket),
     };
-    match raw {
-        None => {
-            let start = Start { agreed: None, first, drain: Arc::clone(&captured.drain) };
-            serve(house, connection, socket, start).await;
+    let connection = match told {
+        Told::Http => {
+            let start = Start { agreed: None, first: talk.first, drain: Arc::clone(&captured.drain) };
+            return serve(house, connection, talk.socket, start).await;
         }
-        Some((Ok(permitted), connection)) => {
-            raw_bytes(&house, &captured, &connection, permitted, (socket, first)).await;
-        }
-        Some((Err(refused), _)) => {
-            reset(socket);
+        Told::Tls(sni) => Connection { sni, ..connection },
+        Told::Bytes | Told::Silence { .. } => connection,
+    };
+    match house.engine.decide_tcp(&connection) {
+        Ok(permitted) => raw_bytes(&house, &captured, &connection, permitted, talk).await,
+        Err(refused) => {
+            reset(talk.socket);
             let Refused { story, .. } = *refused;
             tracing::debug!(reason = %story.details, "captured connection refused");
             house.recorder.record(*story);
+        }
+    }
+}
+
+/// A client's connection so far.
+struct Talk {
+    socket: TcpStream,
+    /// Read from it already.
+    first: BytesMut,
+    /// The application, where it was connected to already; it has been told nothing.
+    server: Option<TcpStream>,
+}
+
+/// The client said nothing yet. `None`: the connection has ended.
+async fn silence<D: Decide>(
+    house: &Arc<House<D>>,
+    connection: &Connection,
+    talk: &mut Talk,
+    waits: Waits,
+    ended: bool,
+) -> Option<Told> {
+    match house.engine.decide_tcp(connection) {
+        // Opened and closed: kubelet's way to probe a port, and nothing to refuse.
+        Err(_) if ended => return None,
+        Err(_) => return Some(Told::Http),
+        Ok(_) if ended => return Some(Told::Bytes),
+        // It may take long: a client that is gone is to be noticed meanwhile.
+        Ok(_) => ready(&talk.socket),
+    }
+    let (spoke, server) = await_word(house, connection, (&mut talk.socket, &mut talk.first), waits).await;
+    match spoke {
+        Spoke::Client(told) => {
+            talk.server = server.filter(|_| told != Told::Http);
+            Some(told)
+        }
+        Spoke::Server => {
+            talk.server = server;
+            Some(Told::Bytes)
+        }
+        Spoke::Neither => None,
+        Spoke::Unreached(fault) => {
+            let _ = talk.socket.set_zero_linger();
+            let mut story = house.engine.decide_tcp(connection).ok()?.story;
+            record::unreached(&mut story, fault);
+            house.recorder.record(*story);
+            None
         }
     }
 }
@@ -108,7 +150,8 @@ pub(super) async fn pass_host<D: Decide>(
 ) {
     let permitted = authorize::pass_host(host, record::from_host(peer, host.address()));
     let stop = cut(drain);
-    through(house, &door, permitted, (socket, BytesMut::new()), stop).await;
+    let talk = Talk { socket, first: BytesMut::new(), server: None };
+    through(house, &door, permitted, talk, stop).await;
 }
 
 /// Carries permitted bytes for as long as policy permits them.
@@ -117,7 +160,7 @@ async fn raw_bytes<D: Decide>(
     captured: &Captured,
     connection: &Connection,
     permitted: PermittedTcp,
-    client: (TcpStream, BytesMut),
+    talk: Talk,
 ) {
     let stop = async {
         tokio::select! {
@@ -125,20 +168,24 @@ async fn raw_bytes<D: Decide>(
             why = forbidden(&*house.engine, connection) => why,
         }
     };
-    through(house, &captured.door, permitted, client, stop).await;
+    through(house, &captured.door, permitted, talk, stop).await;
 }
 
 async fn through<D>(
     house: &Arc<House<D>>,
     door: &Door,
     permitted: PermittedTcp,
-    (socket, first): (TcpStream, BytesMut),
+    Talk { socket, first, server }: Talk,
     stop: impl Future<Output = &'static str>,
 ) {
     let began = Instant::now();
     let mut story = permitted.story;
     ready(&socket);
-    match door.connect(Duration::from_millis(house.limits.connect_timeout_ms)).await {
+    let server = match server {
+        Some(server) => Ok(server),
+        None => door.connect(Duration::from_millis(house.limits.connect_timeout_ms)).await,
+    };
+    match server {
         Ok(server) => {
             let carried = carry(socket, &first, server, stop).await;
             record::carried(&mut story, carried);

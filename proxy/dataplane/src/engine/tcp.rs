@@ -79,17 +79,9 @@ impl Engine {
             tls: connection.tls,
             called: connection.called(),
         };
-        let permitted = authorize::authorize_tcp(caller, (workload, *port), trace);
-        let permitted = permitted.map_err(|(error, decision)| {
+        authorize::authorize_tcp(caller, (workload, *port), trace).map_err(|(error, decision)| {
             story.decision = Some(*decision);
             error
-        })?;
-        // Rules of requests have their translation. Tokens have none: a request among raw bytes would
-        // pass with one that nobody verified, and with headers that only a verified one may bring.
-        let verifies_tokens = !workload.policy.jwt_rules().is_empty();
-        if verifies_tokens && !workload.protocols.contains_key(port) {
-            return Err(AdmitError::HttpOnly);
-        }
-        Ok(permitted)
+        })
     }
 }

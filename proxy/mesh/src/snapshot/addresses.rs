@@ -31,8 +31,7 @@ impl Declared {
     pub(super) fn of(name: Option<&str>, app_protocol: Option<&str>) -> Option<Self> {
         match app_protocol {
             Some(protocol) => Self::named(protocol),
-            None => Self::named(name?.split('-').next().unwrap_or_default())
-                .or_else(|| (name == Some("grpc-web")).then_some(Self::Http)),
+            None => Self::named(name?.split('-').next().unwrap_or_default()),
         }
     }
 

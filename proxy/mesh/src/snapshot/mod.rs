@@ -2,6 +2,8 @@
 
 mod addresses;
 mod build;
+#[cfg(test)]
+mod capture_tests;
 mod drafts;
 mod enrolment;
 mod gateways;

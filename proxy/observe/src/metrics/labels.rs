@@ -38,6 +38,20 @@ pub(super) const NAMES: [&str; 25] = [
 
 pub(super) type Values<'a> = [Cow<'a, str>; 25];
 
+/// Of them, those that TCP has not.
+const OF_REQUESTS: [&str; 2] = ["response_code", "grpc_response_status"];
+
+/// The labels of TCP connections.
+pub(super) fn tcp_names() -> Vec<&'static str> {
+    NAMES.into_iter().filter(|name| !OF_REQUESTS.contains(name)).collect()
+}
+
+/// Their values.
+pub(super) fn tcp_values<'a>(values: &'a Values<'_>) -> Vec<&'a str> {
+    let named = NAMES.iter().zip(values);
+    named.filter(|(name, _)| !OF_REQUESTS.contains(name)).map(|(_, value)| value.as_ref()).collect()
+}
+
 const UNKNOWN: &str = "unknown";
 
 /// The values of a record: `unknown` where not known, never absent.

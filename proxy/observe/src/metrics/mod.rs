@@ -68,6 +68,7 @@ pub struct Metrics {
 }
 
 struct Istio {
+    tcp: Tcp,
     requests: IntCounterVec,
     duration: HistogramVec,
     request_bytes: HistogramVec,
@@ -76,8 +77,20 @@ struct Istio {
     response_messages: CounterVec,
 }
 
+/// Of raw TCP connections, counted at their end.
+struct Tcp {
+    sent: IntCounterVec,
+    received: IntCounterVec,
+}
+
 /// The handles of one set of label values.
-struct Series {
+enum Series {
+    Requests(Requests),
+    /// Bytes sent to the client, and received from it.
+    Tcp(IntCounter, IntCounter),
+}
+
+struct Requests {
     requests: IntCounter,
     duration: Histogram,
     request_bytes: Histogram,
@@ -158,16 +171,11 @@ impl Metrics {
             self.connections_refused.with_label_values(&[reason]).inc();
             return;
         }
-        let series = self.series(record);
-        series.requests.inc();
-        series.duration.observe(record.duration.as_secs_f64() * 1_000.0);
-        #[allow(clippy::cast_precision_loss)] // Histogram sums are floating point by format.
-        {
-            series.request_bytes.observe(record.request_bytes as f64);
-            series.response_bytes.observe(record.response_bytes as f64);
-            if let Some((requests, responses)) = &series.messages {
-                requests.inc_by(record.messages.0 as f64);
-                responses.inc_by(record.messages.1 as f64);
+        match &*self.series(record) {
+            Series::Requests(series) => series.observe(record),
+            Series::Tcp(sent, received) => {
+                sent.inc_by(record.response_bytes);
+                received.inc_by(record.request_bytes);
             }
         }
         self.observe_own(record);
@@ -177,7 +185,7 @@ impl Metrics {
         if let Some(reason) = record.refused {
             self.refused.with_label_values(&[reason]).inc();
         }
-        if !record.token.is_empty() {
+        if !record.token.is_empty() && record.protocol != Protocol::Tcp {
             self.tokens.with_label_values(&[record.token]).inc();
         }
         let Some(decision) = &record.decision else { return };
@@ -241,6 +249,22 @@ impl Metrics {
     }
 }
 
+impl Requests {
+    fn observe(&self, record: &Record) {
+        self.requests.inc();
+        self.duration.observe(record.duration.as_secs_f64() * 1_000.0);
+        #[allow(clippy::cast_precision_loss)] // Histogram sums are floating point by format.
+        {
+            self.request_bytes.observe(record.request_bytes as f64);
+            self.response_bytes.observe(record.response_bytes as f64);
+            if let Some((requests, responses)) = &self.messages {
+                requests.inc_by(record.messages.0 as f64);
+                responses.inc_by(record.messages.1 as f64);
+            }
+        }
+    }
+}
+
 impl Istio {
     fn register(registry: &Registry) -> Self {
         let counter =
@@ -249,7 +273,20 @@ impl Istio {
             let options = HistogramOpts::new(name, help).buckets(BUCKETS.to_vec());
             keep(registry, HistogramVec::new(options, &labels::NAMES))
         };
+        let tcp = |name: &str, help: &str| {
+            keep(registry, IntCounterVec::new(Opts::new(name, help), &labels::tcp_names()))
+        };
         Self {
+            tcp: Tcp {
+                sent: tcp(
+                    "istio_tcp_sent_bytes_total",
+                    "Bytes sent to clients by raw TCP connections that have ended.",
+                ),
+                received: tcp(
+                    "istio_tcp_received_bytes_total",
+                    "Bytes received from clients by raw TCP connections that have ended.",
+                ),
+            },
             requests: keep(
                 registry,
                 IntCounterVec::new(Opts::new("istio_requests_total", "Requests."), &labels::NAMES),
@@ -266,8 +303,13 @@ impl Istio {
     }
 
     fn series(&self, values: &labels::Values<'_>, protocol: Protocol) -> Series {
+        if protocol == Protocol::Tcp {
+            let values = labels::tcp_values(values);
+            let counter = |counters: &IntCounterVec| counters.with_label_values(&values);
+            return Series::Tcp(counter(&self.tcp.sent), counter(&self.tcp.received));
+        }
         let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
-        Series {
+        Series::Requests(Requests {
             requests: self.requests.with_label_values(&values),
             duration: self.duration.with_label_values(&values),
             request_bytes: self.request_bytes.with_label_values(&values),
@@ -278,7 +320,7 @@ impl Istio {
                     self.response_messages.with_label_values(&values),
                 )
             }),
-        }
+        })
     }
 }
 

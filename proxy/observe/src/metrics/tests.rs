@@ -109,3 +109,26 @@ fn a_refused_connection_is_no_request() {
     assert!(page.contains("fhirward_connections_refused_total{reason=\"strict_plaintext\"} 1"), "{page}");
     assert!(!page.contains("istio_requests_total{"), "{page}");
 }
+
+#[test]
+fn raw_connections_are_bytes_and_no_requests() {
+    let metrics = Metrics::new(&ObserveSettings::default());
+    let raw = Record {
+        protocol: Protocol::Tcp,
+        status: None,
+        token: "none",
+        request_bytes: 3,
+        response_bytes: 40,
+        ..record("db.datamesh.svc.cluster.local")
+    };
+    metrics.observe(&raw);
+    metrics.observe(&raw);
+    let page = page(&metrics);
+    let line = |name: &str| page.lines().find(|line| line.starts_with(name));
+    let sent = line("istio_tcp_sent_bytes_total{").unwrap();
+    assert!(sent.ends_with(" 80") && sent.contains(r#"request_protocol="tcp""#), "{sent}");
+    assert!(!sent.contains("response_code"), "{sent}");
+    assert!(line("istio_tcp_received_bytes_total{").unwrap().ends_with(" 6"));
+    assert!(line("istio_requests_total{").is_none());
+    assert!(line("fhirward_token_checks_total{").is_none());
+}

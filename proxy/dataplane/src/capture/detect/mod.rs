@@ -25,6 +25,8 @@ use hello::Hello;
 const LOOK: usize = 8 * 1024;
 /// Bytes of a TLS ClientHello. Those of today have 2 KiB.
 const HELLO: usize = 64 * 1024;
+/// As good as without end: an hour's silence is an hour's, and then asked about again.
+const FOREVER: Duration = Duration::from_secs(3600);
 /// Read at once.
 const CHUNK: usize = 4 * 1024;
 
@@ -48,7 +50,9 @@ pub(super) enum Told {
 /// How long is waited for what.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Waits {
-    /// For the first byte, and for a line that may be a request's.
+    /// For the first byte that is no empty line's.
+    silence: Duration,
+    /// For a line that may be a request's, once it has begun.
     line: Duration,
     /// For a whole ClientHello, once it has begun.
     hello: Duration,
@@ -57,13 +61,18 @@ pub(super) struct Waits {
 impl Waits {
     pub(super) fn new(limits: &Limits, detect_timeout_ms: u64) -> Self {
         let line = Duration::from_millis(detect_timeout_ms);
-        Self { line, hello: Duration::from_millis(limits.handshake_timeout_ms) }
+        Self { silence: line, line, hello: Duration::from_millis(limits.handshake_timeout_ms) }
+    }
+
+    /// The same, for as long as it takes to begin.
+    pub(super) fn patiently(self) -> Self {
+        Self { silence: FOREVER, ..self }
     }
 
     /// Where TLS is declared its client speaks first.
     pub(super) fn for_tls(limits: &Limits) -> Self {
         let wait = Duration::from_millis(limits.handshake_timeout_ms);
-        Self { line: wait, hello: wait }
+        Self { silence: wait, line: wait, hello: wait }
     }
 }
 
@@ -72,16 +81,20 @@ impl Waits {
 /// # Errors
 /// The connection failed.
 pub(super) async fn listen(socket: &mut TcpStream, first: &mut BytesMut, waits: Waits) -> io::Result<Told> {
-    let began = Instant::now();
+    let (mut began, mut silent) = (Instant::now(), true);
     loop {
         let seen = look(first);
+        if silent && seen != Seen::Silence {
+            (began, silent) = (Instant::now(), false);
+        }
         let deadline = match seen {
             Seen::Http => return Ok(Told::Http),
             Seen::Bytes => return Ok(Told::Bytes),
             Seen::Tls(Hello::Whole(sni)) => return Ok(Told::Tls(sni)),
             Seen::Tls(Hello::Malformed) => return Ok(Told::Bytes),
             Seen::Tls(Hello::Partial) => began + waits.hello,
-            Seen::Silence | Seen::Line => began + waits.line,
+            Seen::Silence => began + waits.silence,
+            Seen::Line => began + waits.line,
         };
         let length = first.len();
         first.reserve(CHUNK);
@@ -133,7 +146,7 @@ fn look(bytes: &[u8]) -> Seen {
         (true, ..) => if_short(bytes, Seen::Line),
         (false, 0, _) => Seen::Bytes,
         (false, _, None) => if_short(bytes, Seen::Line),
-        (false, _, Some(b'/' | b'*')) => Seen::Http,
+        (false, _, Some(b'/' | b'*' | b'\\')) => Seen::Http,
         (false, _, Some(_)) => version(bytes, target),
     }
 }
@@ -166,8 +179,9 @@ fn is_skipped(byte: u8) -> bool {
     byte <= b' ' || byte == 0x7f
 }
 
+/// RFC 9112 §3: what lenient parsers take for the space of a request line, a bare CR among it.
 fn is_space(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c)
+    matches!(byte, b' ' | b'\t' | 0x0b | 0x0c | b'\r')
 }
 
 /// RFC 9110 §5.6.2.

@@ -34,6 +34,9 @@ fn whatever_could_be_read_as_a_request_is_http() {
         b"GET host/path http/1.1\n",
         b"GET \xff\xfe HTTP/1.1\r\n",
         b"GET x HTTP/9\n",
+        b"GET\r/fhir/Patient HTTP/1.1\r\n",
+        b"GET \r\x0b/fhir",
+        b"GET \\fhir",
         b"GET  x\r HTTP/1.1",
         b"\x16GET / HTTP/1.1\r\n",
         b"\x16\x02GET / HTTP/1.1\r\n",
@@ -159,7 +162,8 @@ async fn pair() -> (TcpStream, TcpStream) {
 }
 
 fn waits(line_ms: u64, hello_ms: u64) -> Waits {
-    Waits { line: Duration::from_millis(line_ms), hello: Duration::from_millis(hello_ms) }
+    let line = Duration::from_millis(line_ms);
+    Waits { silence: line, line, hello: Duration::from_millis(hello_ms) }
 }
 
 async fn told(parts: &[&[u8]], ends: bool, waits: Waits) -> (io::Result<Told>, BytesMut) {

@@ -100,13 +100,38 @@ async fn raw_connections_of_a_released_pod_go_on_until_the_drains_limit() {
 
 #[tokio::test]
 async fn the_connections_of_a_pod_that_is_gone_end_at_once() {
+    for gone in [|node: &Node| node.server.pod.id, |node: &Node| node.sleep.pod.id] {
+        let node = Node::new(&[BASE]).await;
+        let app = App::echo(node.server.ip).await;
+        let mut client = node.connect(&node.sleep, app.address).await;
+        client.write_all(b"\x80").await.unwrap();
+        in_time(client.read_exact(&mut [0; 1])).await.unwrap();
+        node.changes.send(Change::Gone { id: gone(&node) }).await.unwrap();
+        assert_reset(client).await;
+        assert_eq!(node.stories(1).await[0].details, "drain_timeout");
+    }
+}
+
+#[tokio::test]
+async fn a_released_callers_connections_are_told_to_close() {
     let node = Node::new(&[BASE]).await;
-    let app = App::echo(node.server.ip).await;
+    let app = App::http(node.server.ip).await;
     let mut client = node.connect(&node.sleep, app.address).await;
-    client.write_all(b"\x80").await.unwrap();
-    in_time(client.read_exact(&mut [0; 1])).await.unwrap();
-    node.changes.send(Change::Gone { id: node.server.pod.id }).await.unwrap();
-    assert_reset(client).await;
+    assert_eq!(ask(&mut client, &get("/", "")).await.0, 200);
+    node.changes.send(Change::Release { id: node.sleep.pod.id }).await.unwrap();
+    let closed = async {
+        let mut head = String::new();
+        while !head.contains("connection: close") {
+            client.write_all(get("/", "").as_bytes()).await.unwrap();
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b" HTTP/1.1") {
+                assert!(client.read_buf(&mut bytes).await.unwrap() > 0);
+            }
+            head = String::from_utf8(bytes).unwrap();
+        }
+    };
+    in_time(closed).await;
+    assert!(rest(&mut client).await.1.is_ok());
 }
 
 #[tokio::test]
