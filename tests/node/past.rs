@@ -4,7 +4,9 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use demo::pods::Stack;
@@ -38,42 +40,52 @@ impl World {
         self.stage.actor(name).pod.addresses()
     }
 
-    /// Every attack at `to`, from wherever `command` makes it start; those that left are given back.
-    fn past(&self, to: IpAddr, command: impl Fn(&std::path::PathBuf) -> Result<Command>) -> Vec<Attempt> {
+    /// Every attack at `to`, from wherever `start` makes it start; those that left are given back.
+    fn past(&self, to: IpAddr, first_port: u16, start: &Start<'_>) -> Vec<Attempt> {
         let attacker = &self.stage.actor("attacker").pod;
         let other = if to.is_ipv6() { OTHER_6 } else { OTHER_4 };
-        let attacks = Attacks::from_pod(attacker, to, LINES, other.parse().unwrap()).unwrap();
+        let mut attacks = Attacks::from_pod(attacker, to, LINES, other.parse().unwrap()).unwrap();
+        attacks.first_port = first_port;
         let all = attacks.names().unwrap();
-        let attempts = attacks.run(&all, command, self.stage.node.namespace()).unwrap();
+        let attempts = attacks.run(&all, start, self.stage.node.namespace()).unwrap();
         attempts.into_iter().filter(Attempt::is_past).collect()
     }
 
-    /// From inside, from a nested cgroup, from a cgroup of nobody's and from another captured pod's.
+    /// From inside, from a nested cgroup, from a cgroup of nobody's and from another captured pod's: at
+    /// once, each with ports of its own.
     fn nothing_leaves(&self, when: &str) {
         let attacker = &self.stage.actor("attacker").pod;
         let moved = self.stage.node.cgroup_of(demo::pods::Place::Other);
         let foreign = self.stage.actor("captured").pod.cgroup();
+        let entered = |cgroup: &Path, python: &PathBuf| {
+            Ok(self.stage.node.command_in(attacker.namespace(), cgroup, python))
+        };
+        let whence: [(&str, &Start<'_>); 4] = [
+            ("inside", &|python| Ok(attacker.command(python))),
+            ("nested cgroup", &|python| Ok(attacker.command_below("nested/deeper", python)?)),
+            ("cgroup of nobody", &|python| entered(&moved, python)),
+            ("cgroup of another pod", &|python| entered(foreign, python)),
+        ];
         let mut left = Vec::new();
         for to in self.addresses("outside").into_iter().chain(self.addresses("captured")) {
-            let mut look = |whence: &str, found: Vec<Attempt>| {
-                left.extend(
-                    found.into_iter().map(|attempt| format!("{when}, {whence}, to {to}: {attempt:?}")),
-                );
-            };
-            look("inside", self.past(to, |python| Ok(attacker.command(python))));
-            look(
-                "nested cgroup",
-                self.past(to, |python| Ok(attacker.command_below("nested/deeper", python)?)),
-            );
-            let entered = |cgroup: &std::path::Path, python: &std::path::PathBuf| {
-                self.stage.node.command_in(attacker.namespace(), cgroup, python)
-            };
-            look("cgroup of nobody", self.past(to, |python| Ok(entered(&moved, python))));
-            look("cgroup of another pod", self.past(to, |python| Ok(entered(foreign, python))));
+            thread::scope(|scope| {
+                let running: Vec<_> = (5000..)
+                    .step_by(200)
+                    .zip(&whence)
+                    .map(|(first, (name, start))| (name, scope.spawn(move || self.past(to, first, *start))))
+                    .collect();
+                for (name, found) in running {
+                    let found = found.join().unwrap();
+                    left.extend(found.iter().map(|attempt| format!("{when}, {name}, to {to}: {attempt:?}")));
+                }
+            });
         }
         assert!(left.is_empty(), "{} left the pod:\n{}\n{}", left.len(), left.join("\n"), self.stage.told());
     }
 }
+
+/// How the attacks' Python is started.
+type Start<'a> = dyn Fn(&PathBuf) -> Result<Command> + Sync + 'a;
 
 #[test]
 fn nothing_leaves_a_captured_pod_past_the_proxy() {

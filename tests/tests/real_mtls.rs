@@ -221,7 +221,7 @@ async fn openssl_with_weak_keys_and_signatures_is_refused_for_that() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn openssl_gets_no_renegotiation_and_no_early_data() {
-    let (proxy, store) = open("\n    tls12: true\n").await;
+    let (proxy, store) = open("\n    tls12: true\nlimits: {idleTimeoutMs: 2000}\n").await;
     let written = mint(&proxy, "client");
     let address = proxy.address("fhir").to_string();
     let (certificate, key) = (written.certificate.to_str().unwrap(), written.key.to_str().unwrap());
@@ -230,7 +230,8 @@ async fn openssl_gets_no_renegotiation_and_no_early_data() {
     let arguments = [&base[..], &["-tls1_2"]].concat();
     let output = openssl(&arguments, &proxy.folder(), b"R\n");
     let said = text(&output);
-    assert!(said.contains("RENEGOTIATING") && said.contains("no renegotiation"), "{said}");
+    // It is not heard, and ends with the connection.
+    assert!(said.contains("RENEGOTIATING"), "{said}");
     assert_eq!(handshakes(&proxy, "full").await, 1.0);
     // A session whose ticket promises no early data, and early data all the same.
     let session = proxy.folder().join("session");
@@ -271,6 +272,8 @@ fn sidecar(
         "@type": format!("{extensions}.transport_sockets.tls.v3.UpstreamTlsContext"),
         "sni": "outbound_.8080_._.fhir-service.datamesh.svc.cluster.local",
         "common_tls_context": {
+            // As Istio sets it; left alone, Envoy's clients go no further than TLS 1.2.
+            "tls_params": {"tls_maximum_protocol_version": "TLSv1_3"},
             "alpn_protocols": alpn,
             "tls_certificates": [{"certificate_chain": {"filename": files.certificate},
                 "private_key": {"filename": files.key}}],

@@ -2,12 +2,13 @@
 //! come. Urgent data stay in line ([`super::inside::prepare`]).
 
 use std::{
+    io,
     pin::pin,
     sync::atomic::{AtomicU64, Ordering},
 };
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::AsyncWriteExt,
     net::{
         TcpStream,
         tcp::{ReadHalf, WriteHalf},
@@ -102,7 +103,7 @@ async fn both(
 /// One direction, to its end. A receiver that does not read holds up the sender: no more than one
 /// buffer is read ahead of it.
 async fn copy(
-    mut from: ReadHalf<'_>,
+    from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     first: &[u8],
     count: &AtomicU64,
@@ -114,7 +115,7 @@ async fn copy(
     }
     let mut buffer = vec![0; SMALL];
     loop {
-        let length = from.read(&mut buffer).await.map_err(|_| Broken::From)?;
+        let length = read(&from, &mut buffer).await.map_err(|_| Broken::From)?;
         let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
             return to.shutdown().await.map_err(|_| Broken::To);
         };
@@ -124,6 +125,18 @@ async fn copy(
             buffer = vec![0; LARGE];
         } else if length <= SMALL / 2 && buffer.len() > SMALL {
             buffer = vec![0; SMALL];
+        }
+    }
+}
+
+/// What is there. Not by `AsyncRead`, which takes a buffer that was not filled for the end of what has
+/// come and waits for more to come: a read ends at the mark of urgent data, with more behind it.
+async fn read(from: &ReadHalf<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        from.readable().await?;
+        match from.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            outcome => return outcome,
         }
     }
 }
