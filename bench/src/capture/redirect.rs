@@ -100,3 +100,17 @@ impl Plumbing for Redirect {
         Box::pin(std::future::ready(made))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::PodWord;
+
+    #[test]
+    fn pods_are_told_on_the_command_line() {
+        let word: PodWord = "m/a=10.0.0.1=/run/netns/a".parse().unwrap();
+        assert_eq!((word.name.as_str(), word.netns.to_str()), ("m/a", Some("/run/netns/a")));
+        assert!("m/a=10.0.0=/run/netns/a".parse::<PodWord>().is_err());
+        assert!("m/a".parse::<PodWord>().is_err());
+    }
+}

@@ -166,3 +166,44 @@ pub fn acceleration(section: &Section) -> String {
         spread(gain(|cell| cell.connects)),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::measure::Offered;
+
+    fn section(rows: &[(Way, f64)]) -> Section {
+        let row = |(way, connects): &(Way, f64)| Row {
+            way: way.name(),
+            cells: vec![Cell { connects: *connects, ..Cell::default() }],
+            failed: None,
+        };
+        Section { rows: rows.iter().map(row).collect(), hooks: None, offered: Offered { requests: 1.0 } }
+    }
+
+    #[test]
+    fn captured_is_held_against_iptables_of_the_same_kind() {
+        let rows =
+            [(Way::Tcp(Led::Bpf), 30.0), (Way::Tcp(Led::Redirect), 20.0), (Way::Policy(Led::Bpf), 10.0)];
+        let goals = goals(&section(&rows));
+        let of = |says: &str| goals.iter().find(|goal| goal.says == says).and_then(|goal| goal.reached);
+        assert_eq!(of("raw TCP: connects a second, against iptables"), Some(true));
+        assert_eq!(of("policy: connects a second, against iptables"), None, "not measured");
+    }
+
+    #[test]
+    fn every_way_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Way::ALL.iter().map(|way| way.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Way::ALL.len());
+    }
+
+    #[test]
+    fn a_way_without_figures_is_told_with_its_reason() {
+        let mut section = section(&[(Way::Direct, 1.0)]);
+        section.rows.push(Row { way: "lost", cells: Vec::new(), failed: Some("no\npods".to_owned()) });
+        let text = table(&section);
+        assert!(text.contains("| direct | 1 |") && text.contains("| lost | – no pods |"), "{text}");
+    }
+}
