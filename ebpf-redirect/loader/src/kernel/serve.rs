@@ -69,6 +69,18 @@ impl Kernel {
             .map_err(LoadError::io(format!("end the old connections of the pod in slot {slot}")))
     }
 
+    /// How many connections of the proxy's there are inside the pod: to its servers, out of it, and those
+    /// that were given to it.
+    pub fn under_way(&self, slot: Slot) -> Result<usize, LoadError> {
+        let netns = self.place(slot)?;
+        let allowed = self.maps.allowed_cgroups().map_err(LoadError::io("read the map ALLOWED_CGROUPS"))?;
+        let is_ours = |socket: &Found| socket.cgroup.is_some_and(|cgroup| allowed.contains(&cgroup));
+        netns
+            .run(|| Ok(diag::connected(Transport::Tcp)?.iter().filter(|socket| is_ours(socket)).count()))
+            .flatten()
+            .map_err(LoadError::io(format!("count the connections of the pod in slot {slot}")))
+    }
+
     /// Lets the pod open connections: to the proxy.
     ///
     /// # Errors

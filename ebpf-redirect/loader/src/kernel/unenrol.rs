@@ -24,6 +24,26 @@ impl Kernel {
         Ok(())
     }
 
+    /// The first half of [`Kernel::unenrol`]: takes the pod's programs away, in the same order, and leaves
+    /// its slot and the routes of the proxy's packets, so that connections under way can end well.
+    /// [`Kernel::enrol`] enrols it again, [`Kernel::unenrol`] finishes.
+    ///
+    /// # Errors
+    /// As [`Kernel::unenrol`].
+    pub fn detach(&mut self, slot: Slot) -> Result<(), LoadError> {
+        let entry = self.entry(slot)?;
+        self.close(slot, &entry).map_err(LoadError::io("close the pod"))?;
+        self.remove_links(slot)
+    }
+
+    fn remove_links(&self, slot: Slot) -> Result<(), LoadError> {
+        let names = self.pins.link_names(slot).map_err(LoadError::io("read the pins"))?;
+        for name in in_reverse(names) {
+            self.pins.remove_link(slot, &name).map_err(LoadError::io(format!("detach program {name}")))?;
+        }
+        self.pins.remove_folder(slot).map_err(LoadError::io("remove the folder of the pins"))
+    }
+
     /// Un-enrols every pod and removes the maps too: as if no agent had ever run. For the end of an
     /// installation; a proxy that still runs has nothing left to serve.
     ///
@@ -62,11 +82,7 @@ impl Kernel {
                 Err(error) => return Err(LoadError::io("go into the pod's network namespace")(error)),
             }
         }
-        let names = self.pins.link_names(slot).map_err(LoadError::io("read the pins"))?;
-        for name in in_reverse(names) {
-            self.pins.remove_link(slot, &name).map_err(LoadError::io(format!("detach program {name}")))?;
-        }
-        self.pins.remove_folder(slot).map_err(LoadError::io("remove the folder of the pins"))?;
+        self.remove_links(slot)?;
         let forget = || -> io::Result<()> {
             self.maps.remove_origins(|origin| origin.netns == entry.netns_cookie)?;
             self.maps.remove_dns_origins(entry.netns_cookie)?;

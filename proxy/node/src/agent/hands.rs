@@ -23,6 +23,10 @@ pub(super) trait Hands: Send {
     fn enrol(&mut self, pod: &Take) -> Result<Taken, Untaken>;
     /// Removes every trace of a pod.
     fn unenrol(&mut self, slot: u32) -> Result<(), String>;
+    /// Takes a pod's programs away; what the proxy's connections under way need stays.
+    fn detach(&mut self, slot: u32) -> Result<(), String>;
+    /// How many connections of the proxy's there are inside a pod.
+    fn under_way(&self, slot: u32) -> Result<usize, String>;
     /// Removes what is left of pods that are gone; gives their slots.
     fn collect(&mut self) -> Result<Vec<u32>, String>;
     /// Guards new interfaces; gives the pod's addresses and what to remark about it.
@@ -155,6 +159,14 @@ impl Hands for KernelHands {
 
     fn unenrol(&mut self, number: u32) -> Result<(), String> {
         self.kernel.unenrol(slot(number)?).map_err(text)
+    }
+
+    fn detach(&mut self, number: u32) -> Result<(), String> {
+        self.kernel.detach(slot(number)?).map_err(text)
+    }
+
+    fn under_way(&self, number: u32) -> Result<usize, String> {
+        self.kernel.under_way(slot(number)?).map_err(text)
     }
 
     fn collect(&mut self) -> Result<Vec<u32>, String> {

@@ -45,6 +45,8 @@ use steward::{Feeds, Order, Steward, Tools};
 
 /// How long a predecessor is waited for.
 const PREDECESSOR: Duration = Duration::from_secs(10);
+/// How much longer than the proxy's drain a pod's connections are waited for.
+const AFTER_DRAIN: Duration = Duration::from_secs(2);
 /// Between two tries of that.
 const TRY: Duration = Duration::from_millis(100);
 
@@ -93,6 +95,7 @@ pub async fn run(settings: Settings, stop: CancellationToken) -> Result<(), Agen
         pins: capture.pin_path.clone(),
         end_old_connections: capture.end_old_connections,
         transparent: capture.transparent_source,
+        drain: Duration::from_millis(settings.limits.drain_timeout_ms).saturating_add(AFTER_DRAIN),
     });
     let steward = steward.map_err(AgentError::Pins)?;
     let seat = Seat::open(&capture.socket, capture.user.uid, capture.user.gid)?;

@@ -56,6 +56,7 @@ impl Case {
 }
 
 /// What becomes of one pod: the slots left, how many are taken, the reasons.
+#[allow(clippy::type_complexity)]
 fn outcome(case: &Case) -> (Vec<u32>, usize, Vec<(Option<u32>, Reason)>) {
     let plan = case.plan();
     let told = plan.told.iter().map(|verdict| (verdict.slot, verdict.reason)).collect();

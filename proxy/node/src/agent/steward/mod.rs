@@ -125,6 +125,8 @@ pub(super) struct Tools {
     pub(super) pins: PathBuf,
     pub(super) end_old_connections: bool,
     pub(super) transparent: bool,
+    /// How long connections of a pod that is left may go on.
+    pub(super) drain: Duration,
 }
 
 /// An enrolled pod.
@@ -142,11 +144,14 @@ struct Pod {
     old_ended: bool,
     /// Which enrolment of this agent's it is; 0: an earlier agent's, whose listeners stand.
     enrolment: u64,
+    /// Since when its programs are gone; connections that are under way end before its routes do.
+    leaving: Option<Instant>,
 }
 
 /// A step of the plan.
 enum Step {
-    Leave(u32),
+    /// A slot; at once where another pod is to have its namespace or cgroup.
+    Leave(u32, bool),
     Take(Take),
 }
 
@@ -242,6 +247,7 @@ impl Steward {
                 remarks: Vec::new(),
                 old_ended: found.ready,
                 enrolment: 0,
+                leaving: None,
             });
             self.changed = true;
         }
@@ -294,7 +300,11 @@ impl Steward {
                 tracing::warn!("pods cannot be looked at: {trouble}");
             }
         }
-        let held: Vec<Held> = self.pods.values().map(|pod| pod.held.clone()).collect();
+        let (leaving, staying): (Vec<&Pod>, Vec<&Pod>) =
+            self.pods.values().partition(|pod| pod.leaving.is_some());
+        let held: Vec<Held> = staying.into_iter().map(|pod| pod.held.clone()).collect();
+        let leaving: Vec<(u32, Place)> =
+            leaving.into_iter().map(|pod| (pod.key.slot, pod.held.place)).collect();
         let plan = plan::plan(&Known {
             roster: self.roster.as_ref().map(|(_, roster)| roster),
             pods: &candidates,
@@ -305,7 +315,8 @@ impl Steward {
         self.candidates = candidates;
         self.troubles = troubles;
         self.verdicts = plan.told;
-        self.steps = plan.leave.into_iter().map(Step::Leave).collect();
+        let left = plan.leave.iter().filter_map(|slot| Some((*slot, self.pods.get(slot)?.held.place)));
+        self.steps = leave_steps(left.chain(leaving), &plan.take);
         let now = Instant::now();
         let places: BTreeSet<Place> = plan.take.iter().map(|take| take.place).collect();
         self.failures.retain(|place, _| places.contains(place));
@@ -329,19 +340,19 @@ impl Steward {
             Ok(slots) => {
                 for slot in slots {
                     self.tally.collected += 1;
-                    self.forget(slot, "gone");
+                    self.forget(slot);
                 }
             }
             Err(error) => tracing::warn!("what is left of pods that are gone cannot be removed: {error}"),
         }
     }
 
-    fn forget(&mut self, slot: u32, why: &str) {
+    fn forget(&mut self, slot: u32) {
         let Some(pod) = self.pods.remove(&slot) else { return };
         self.fleet.forget(pod.key);
         self.pending.retain(|(_, key), _| *key != pod.key);
         self.changed = true;
-        tracing::info!(slot, workload = pod.held.workload, why, "un-enrolled");
+        tracing::info!(slot, workload = pod.held.workload, "it was gone; what was left of it is removed");
     }
 
     /// A pod's namespace may be reached by another path than before: another of its processes.
@@ -376,6 +387,7 @@ impl Steward {
     fn tend(&mut self) {
         let after = self.pods.range(self.tended..).chain(self.pods.range(..self.tended));
         let spots: Vec<Spot> = after
+            .filter(|(_, pod)| pod.leaving.is_none())
             .filter_map(|(slot, pod)| {
                 Some(Spot { slot: *slot, netns: pod.netns.clone()?, inode: pod.held.place.netns })
             })
@@ -414,18 +426,38 @@ impl Steward {
 
     fn do_step(&mut self, step: Step) {
         match step {
-            Step::Leave(slot) => match self.tools.hands.unenrol(slot) {
-                Ok(()) => {
-                    self.tally.unenrolled += 1;
-                    self.forget(slot, "opted out or gone");
-                }
-                Err(error) => {
+            Step::Leave(slot, at_once) => {
+                if let Err(error) = self.leave(slot, at_once) {
                     self.tally.failed += 1;
                     tracing::error!(slot, "cannot be un-enrolled, it is tried again: {error}");
                 }
-            },
+            }
             Step::Take(take) => self.take(take),
         }
+    }
+
+    /// First the programs, so that the pod's traffic goes as if we were not here; the rest when no
+    /// connection through the proxy is left, or when they have had their time.
+    fn leave(&mut self, slot: u32, at_once: bool) -> Result<(), String> {
+        let Some(pod) = self.pods.get_mut(&slot) else { return Ok(()) };
+        if pod.leaving.is_none() {
+            self.tools.hands.detach(slot)?;
+            pod.leaving = Some(Instant::now());
+            self.tally.unenrolled += 1;
+            tracing::info!(slot, workload = pod.held.workload, "un-enrolled");
+            let key = pod.key;
+            self.fleet.forget(key);
+            self.pending.retain(|(_, waiting), _| *waiting != key);
+            self.changed = true;
+        }
+        let is_over = pod.leaving.is_some_and(|since| since.elapsed() >= self.tools.drain);
+        // What cannot be looked at is on its way out.
+        if at_once || is_over || self.tools.hands.under_way(slot).unwrap_or(0) == 0 {
+            self.tools.hands.unenrol(slot)?;
+            self.pods.remove(&slot);
+            tracing::debug!(slot, "nothing of it is left");
+        }
+        Ok(())
     }
 
     fn take(&mut self, take: Take) {
@@ -460,6 +492,7 @@ impl Steward {
             remarks: taken.remarks,
             old_ended,
             enrolment,
+            leaving: None,
         };
         self.pods.insert(slot, pod);
         self.changed = true;
@@ -486,13 +519,14 @@ impl Steward {
     fn publish(&mut self) {
         // Not before what was pinned has been taken up, which comes first: sockets can be had then.
         let takes_up =
-            matches!(self.steps.front(), Some(Step::Take(Take { slot: Some(_), .. }) | Step::Leave(_)));
+            matches!(self.steps.front(), Some(Step::Take(Take { slot: Some(_), .. }) | Step::Leave(..)));
         let first_is_done = self.looked && (self.published.is_some() || !takes_up);
         let soon = self.published.is_some_and(|at| at.elapsed() < PUBLISH) && !self.steps.is_empty();
         if !self.changed || !first_is_done || soon {
             return;
         }
-        let infos = self.pods.values().map(|pod| PodInfo {
+        let enrolled = self.pods.values().filter(|pod| pod.leaving.is_none());
+        let infos = enrolled.map(|pod| PodInfo {
             key: pod.key,
             workload: pod.held.workload.clone(),
             uid: pod.uid.clone(),
@@ -514,7 +548,8 @@ impl Steward {
         if self.published.is_none() {
             return;
         }
-        for proxy in self.fleet.supersede(self.pods.values().map(|pod| pod.key)) {
+        let enrolled = self.pods.values().filter(|pod| pod.leaving.is_none()).map(|pod| pod.key);
+        for proxy in self.fleet.supersede(enrolled) {
             self.tally.superseded += 1;
             tracing::info!(proxy, "another proxy has taken over");
             self.pending.retain(|(owner, _), _| *owner != proxy);
@@ -523,4 +558,16 @@ impl Steward {
             }
         }
     }
+}
+
+/// What to leave, where it is not the very pod that is to be enrolled (again).
+fn leave_steps(slots: impl Iterator<Item = (u32, Place)>, takes: &[Take]) -> VecDeque<Step> {
+    let touches = |place: &Place| {
+        takes.iter().any(|take| take.place.netns == place.netns || take.place.cgroup == place.cgroup)
+    };
+    let returns = |place: &Place| takes.iter().any(|take| take.place == *place);
+    slots
+        .filter(|(_, place)| !returns(place))
+        .map(|(slot, place)| Step::Leave(slot, touches(&place)))
+        .collect()
 }

@@ -73,13 +73,18 @@ impl Steward {
             let slot = verdict.slot.or_else(|| by_place.get(&verdict.place?).copied());
             let pod = slot.and_then(|slot| self.pods.get(&slot));
             let (reason, detail) = self.reason(verdict);
+            let leaving = pod.is_some_and(|pod| pod.leaving.is_some());
             let mut detail = detail.to_owned();
+            if leaving {
+                detail.push_str("; connections through the proxy are ending");
+            }
             for remark in pod.iter().flat_map(|pod| &pod.remarks) {
                 detail.push_str("; ");
                 detail.push_str(remark);
             }
             let state = match pod {
                 None => State::NotEnrolled,
+                Some(_) if leaving => State::NotEnrolled,
                 Some(pod) if self.fleet.is_served(pod.key) => State::Serving,
                 Some(_) => State::Waiting,
             };

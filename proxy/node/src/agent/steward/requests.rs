@@ -108,7 +108,7 @@ impl Steward {
     /// Whether that very pod is enrolled: its slot may be another's by now.
     fn enrolled(&self, key: PodKey) -> Result<(), Answer> {
         match self.pods.get(&key.slot) {
-            Some(pod) if pod.key == key => Ok(()),
+            Some(pod) if pod.key == key && pod.leaving.is_none() => Ok(()),
             _ => Err(refused(Refusal::UnknownPod, format!("no such pod is enrolled in slot {}", key.slot))),
         }
     }
@@ -177,7 +177,11 @@ impl Steward {
     }
 
     fn stock(&mut self, key: PodKey, kind: SocketKind, count: u32) -> Answer {
-        if let Err(answer) = self.enrolled(key) {
+        // Connections that drain may need some yet.
+        let is_leaving = self.pods.get(&key.slot).is_some_and(|pod| pod.key == key && pod.leaving.is_some());
+        if let Err(answer) = self.enrolled(key)
+            && !is_leaving
+        {
             return answer;
         }
         let within = usize::try_from(count).ok().filter(|_| (1..=MAX_STOCK).contains(&count));
