@@ -128,6 +128,8 @@ fn real_tests() -> Command {
         "--test",
         "real_mesh",
         "--test",
+        "real_mtls",
+        "--test",
         "h2spec",
         "--test",
         "oracle",
