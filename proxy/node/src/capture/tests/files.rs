@@ -40,11 +40,8 @@ async fn run_out(socket: std::path::PathBuf) {
     }
     // The stock goes; each socket's descriptor is used up at once.
     let mut got = Vec::new();
-    loop {
-        match proxy.socket(&served).await {
-            Ok(socket) => got.push(socket),
-            Err(_) => break,
-        }
+    while let Ok(socket) = proxy.socket(&served).await {
+        got.push(socket);
     }
     assert!(got.len() >= 4, "what was there was given: {}", got.len());
     eventually("it is refused", || proxy.report.tallies().sockets[0].refused.get() > 0).await;
