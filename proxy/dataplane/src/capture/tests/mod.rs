@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod apps;
+mod gateway;
 mod host;
 mod inbound;
 mod life;
@@ -32,7 +33,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{DrainReport, Limits, Proxy, record::Recorder, testing::World};
+use crate::{DrainReport, Limits, Proxy, accept::Bound, record::Recorder, testing::World};
 
 /// Nothing of these tests takes so long, however busy the machine is.
 const LONG: Duration = Duration::from_secs(60);
@@ -126,6 +127,10 @@ pub(super) struct Build<'a> {
     pub(super) opaque: bool,
     pub(super) probes: Vec<Probe>,
     pub(super) services: Vec<(&'a str, u8)>,
+    /// Listeners beside the capture.
+    pub(super) listeners: Vec<Bound>,
+    /// Where the server's port is said to be.
+    pub(super) upstream: Option<(u16, SocketAddr)>,
 }
 
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
@@ -144,7 +149,7 @@ impl Node {
         let world = World::with(build.manifests, |mesh, _| {
             for (workload, host) in mesh.workloads.iter_mut().zip([2, 3]) {
                 (workload.ip, workload.fhir) = (Some(address(host)), None);
-                workload.upstream.clear();
+                workload.upstream = build.upstream.into_iter().collect();
             }
             for (name, host) in build.services {
                 mesh.service_addresses.insert(name.to_owned(), address(host));
@@ -168,7 +173,7 @@ impl Node {
         let proxy = Proxy::new(Arc::clone(&world.engine), recorder, Arc::new(build.limits));
         let plumbing = Arc::clone(&kernel) as Arc<dyn Plumbing>;
         let capture = Capture { plumbing, changes: receiver, settings: build.settings };
-        let running = tokio::spawn(proxy.run(Vec::new(), Some(capture), stop.clone()));
+        let running = tokio::spawn(proxy.run(build.listeners, Some(capture), stop.clone()));
         Self { world, kernel, stories, changes, stop, server, sleep, network, running }
     }
 
