@@ -35,7 +35,7 @@ pub(super) enum Spoke {
 pub(super) async fn await_word<D: Decide>(
     house: &Arc<House<D>>,
     connection: &Connection,
-    (socket, first): (&mut TcpStream, &mut BytesMut),
+    (socket, first): (&TcpStream, &mut BytesMut),
     waits: Waits,
 ) -> (Spoke, Option<TcpStream>) {
     let Some(captured) = &connection.captured else { return (Spoke::Neither, None) };

@@ -47,8 +47,8 @@ pub(super) async fn speak<D: Decide>(
     let told = match declared(&*house.engine, &connection) {
         Some(Declared::Http) => Ok(Told::Http),
         Some(Declared::Tcp) => Ok(Told::Bytes),
-        Some(Declared::Tls) => listen(&mut talk.socket, &mut talk.first, Waits::for_tls(&house.limits)).await,
-        None => listen(&mut talk.socket, &mut talk.first, waits).await,
+        Some(Declared::Tls) => listen(&talk.socket, &mut talk.first, Waits::for_tls(&house.limits)).await,
+        None => listen(&talk.socket, &mut talk.first, waits).await,
     };
     let told = match told {
         Ok(Told::Silence { ended }) => {
@@ -104,7 +104,7 @@ async fn silence<D: Decide>(
         // It may take long: a client that is gone is to be noticed meanwhile.
         Ok(_) => ready(&talk.socket),
     }
-    let (spoke, server) = await_word(house, connection, (&mut talk.socket, &mut talk.first), waits).await;
+    let (spoke, server) = await_word(house, connection, (&talk.socket, &mut talk.first), waits).await;
     match spoke {
         Spoke::Client(told) => {
             talk.server = server.filter(|_| told != Told::Http);

@@ -12,7 +12,6 @@ use std::{io, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
-    io::AsyncReadExt,
     net::TcpStream,
     time::{Instant, timeout_at},
 };
@@ -80,7 +79,7 @@ impl Waits {
 ///
 /// # Errors
 /// The connection failed.
-pub(super) async fn listen(socket: &mut TcpStream, first: &mut BytesMut, waits: Waits) -> io::Result<Told> {
+pub(super) async fn listen(socket: &TcpStream, first: &mut BytesMut, waits: Waits) -> io::Result<Told> {
     let (mut began, mut silent) = (Instant::now(), true);
     loop {
         let seen = look(first);
@@ -96,15 +95,20 @@ pub(super) async fn listen(socket: &mut TcpStream, first: &mut BytesMut, waits: 
             Seen::Silence => began + waits.silence,
             Seen::Line => began + waits.line,
         };
-        let length = first.len();
-        first.reserve(CHUNK);
-        let ended = match timeout_at(deadline, socket.read_buf(first)).await {
-            Ok(read) => read? == 0,
+        // Not `read`: it takes a short read for the last, and one may be short for an urgent byte.
+        let ended = match timeout_at(deadline, socket.readable()).await {
+            Ok(ready) => {
+                ready?;
+                first.reserve(CHUNK);
+                match socket.try_read_buf(first) {
+                    Ok(0) => true,
+                    Ok(_) => continue,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                    Err(error) => return Err(error),
+                }
+            }
             Err(_) => false,
         };
-        if first.len() > length {
-            continue;
-        }
         return Ok(match seen {
             Seen::Silence => Told::Silence { ended },
             // Whatever becomes of it, it may become a request.

@@ -167,7 +167,7 @@ fn waits(line_ms: u64, hello_ms: u64) -> Waits {
 }
 
 async fn told(parts: &[&[u8]], ends: bool, waits: Waits) -> (io::Result<Told>, BytesMut) {
-    let (mut client, mut server) = pair().await;
+    let (mut client, server) = pair().await;
     let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
     let client = tokio::spawn(async move {
         for part in parts {
@@ -180,7 +180,7 @@ async fn told(parts: &[&[u8]], ends: bool, waits: Waits) -> (io::Result<Told>, B
         client
     });
     let mut first = BytesMut::new();
-    let told = listen(&mut server, &mut first, waits).await;
+    let told = listen(&server, &mut first, waits).await;
     drop(client.await.unwrap());
     (told, first)
 }
