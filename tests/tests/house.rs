@@ -7,19 +7,32 @@ use std::{collections::BTreeMap, path::Path};
 use tests::harness::repository;
 
 /// Which crates of ours a crate may import, as ARCHITECTURE.md has it.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("proxy/fhir", &[]),
     ("proxy/policy", &["fhir"]),
     ("proxy/identity", &["policy"]),
     ("proxy/mesh", &["policy"]),
     ("proxy/observe", &["policy", "fhir"]),
     ("proxy/dataplane", &["identity", "policy", "fhir", "mesh", "observe"]),
-    ("proxy/node", &["dataplane", "identity", "policy", "fhir", "mesh", "observe"]),
+    ("proxy/node", &["dataplane", "identity", "policy", "fhir", "mesh", "observe", "loader", "abi"]),
     ("proxy/demo", &["fhirward", "certs"]),
     ("certs", &[]),
+    ("ebpf-redirect/abi", &[]),
+    ("ebpf-redirect/loader", &["abi"]),
 ];
-const OURS: [&str; 9] =
-    ["fhir", "policy", "identity", "mesh", "observe", "dataplane", "fhirward", "demo", "certs"];
+const OURS: [&str; 11] = [
+    "fhir",
+    "policy",
+    "identity",
+    "mesh",
+    "observe",
+    "dataplane",
+    "fhirward",
+    "demo",
+    "certs",
+    "abi",
+    "loader",
+];
 /// What `fhir` and `policy` must never know (invariant 2).
 const IMPURE: [&str; 6] = ["tokio", "hyper", "reqwest", "tracing", "notify", "socket2"];
 
