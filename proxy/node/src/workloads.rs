@@ -126,16 +126,25 @@ impl Workloads {
             "1 while roots or revocation lists cannot be used as they are; the old ones hold.",
             [(Vec::new(), f64::from(u8::from(trust.problem.is_some())))],
         );
-        let handshakes = self.listeners.iter().flat_map(|(name, listener)| {
-            let one = |(outcome, n): (&'static str, u64)| {
-                (vec![("listener", name.clone()), ("outcome", outcome.to_owned())], count(n))
-            };
-            listener.status().handshakes.into_iter().map(one).collect::<Vec<_>>()
+        let status: Vec<_> = self.listeners.iter().map(|(name, one)| (name, one.status())).collect();
+        let by = |listener: &str, label: &'static str, value: &str| {
+            vec![("listener", listener.to_owned()), (label, value.to_owned())]
+        };
+        let handshakes = status.iter().flat_map(|(name, status)| {
+            status.handshakes.iter().map(|(outcome, n)| (by(name, "outcome", outcome), count(*n)))
         });
         page.counter(
             "fhirward_mtls_handshakes_total",
             "Handshakes with clients of the mesh: full, resumed, or why one failed.",
             handshakes,
+        );
+        let ended = status.iter().flat_map(|(name, status)| {
+            status.ended.iter().map(|(reason, n)| (by(name, "reason", reason), count(*n)))
+        });
+        page.counter(
+            "fhirward_mtls_connections_ended_total",
+            "Connections ended because their client was verified no longer.",
+            ended,
         );
     }
 }

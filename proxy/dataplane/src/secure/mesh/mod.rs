@@ -7,8 +7,12 @@
 //! A session is resumed only under the certificate and the bundles that it began with (the store of
 //! sessions goes with them), and the client's chain is then verified once more: a client certificate
 //! that has expired meanwhile ends the connection. There is no early data.
+//!
+//! A connection ends when its client is verified no longer: at its certificate's end, or when the bundles
+//! change and do not vouch for it any more.
 
 mod config;
+mod lost;
 mod serve;
 
 use std::{
@@ -20,12 +24,12 @@ use std::{
 use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use identity::spiffe::{
-    Handle, Peer, PeerError, Role, Supply, forwarded_client_cert, handshake_reason, peer_of,
+    Handle, Peer, PeerError, Role, Supply, TrustBundles, forwarded_client_cert, handshake_reason, peer_of,
 };
 use mesh::Snapshot;
 use policy::{SpiffeId, WorkloadName, istio::MtlsMode};
 use rustls::{HandshakeKind, ServerConnection};
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
@@ -51,7 +55,26 @@ pub struct MeshTls {
     tls12: bool,
     snapshots: OnceLock<Snapshots>,
     ready: ArcSwapOption<Ready>,
-    handshakes: Mutex<BTreeMap<&'static str, u64>>,
+    trust: watch::Receiver<Arc<TrustBundles>>,
+    handshakes: Tally,
+    /// Connections ended because their client is verified no longer.
+    ended: Tally,
+}
+
+/// Counts by outcome.
+#[derive(Debug, Default)]
+struct Tally(Mutex<BTreeMap<&'static str, u64>>);
+
+impl Tally {
+    fn count(&self, outcome: &'static str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry(outcome).or_default() += 1;
+    }
+
+    fn all(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counts.iter().map(|(outcome, count)| (*outcome, *count)).collect()
+    }
 }
 
 /// How mTLS at a port stands.
@@ -65,6 +88,8 @@ pub struct MeshTlsStatus {
     pub waits: bool,
     /// Handshakes so far, by outcome: `full`, `resumed`, or why one failed.
     pub handshakes: Vec<(&'static str, u64)>,
+    /// Connections ended because their client was verified no longer, by why.
+    pub ended: Vec<(&'static str, u64)>,
 }
 
 /// A connection whose bytes are the application's.
@@ -72,12 +97,22 @@ pub struct MeshTlsStatus {
 pub(crate) struct MeshSecured {
     pub(crate) io: Io,
     /// The verified client; `None` in plaintext.
-    pub(crate) identity: Option<SpiffeId>,
+    pub(crate) client: Option<Client>,
     pub(crate) sni: Option<String>,
     /// By ALPN; `None` where that does not say.
     pub(crate) speaks: Option<Speaks>,
+}
+
+/// A client that was verified.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) peer: Peer,
     /// `x-forwarded-client-cert`.
-    pub(crate) client_certificate: Option<HeaderValue>,
+    pub(crate) header: HeaderValue,
+    /// Its certificates, to be verified again when trust changes.
+    chain: Vec<CertificateDer<'static>>,
+    /// Of the bundles that it was verified by.
+    version: u64,
 }
 
 /// The socket, with or without TLS.
@@ -113,7 +148,9 @@ impl MeshTls {
             tls12: supply.allows_tls12(),
             snapshots: OnceLock::new(),
             ready: ArcSwapOption::empty(),
-            handshakes: Mutex::default(),
+            trust: supply.trust(),
+            handshakes: Tally::default(),
+            ended: Tally::default(),
         }
     }
 
@@ -176,7 +213,6 @@ impl MeshTls {
     /// How it stands now.
     #[must_use]
     pub fn status(&self) -> MeshTlsStatus {
-        let handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now().as_secs();
         let ready = self.ready.load_full();
         let waits = ready.is_none() && self.mode().is_some();
@@ -187,7 +223,8 @@ impl MeshTls {
             workload: self.workload.clone(),
             identity: ready.filter(holds).map(|ready| ready.svid().id().clone()),
             waits,
-            handshakes: handshakes.iter().map(|(outcome, count)| (*outcome, *count)).collect(),
+            handshakes: self.handshakes.all(),
+            ended: self.ended.all(),
         }
     }
 
@@ -218,30 +255,25 @@ impl MeshTls {
             };
         }
         let Some(ready) = self.ready.load_full() else {
-            self.count("no_own_certificate");
+            self.handshakes.count("no_own_certificate");
             return Err(reset(&socket, "no_own_certificate"));
         };
         match shake_hands(&ready, socket, patience.handshake).await {
             Ok((secured, outcome)) => {
-                self.count(outcome);
+                self.handshakes.count(outcome);
                 Ok(secured)
             }
             Err(error) => {
-                self.count(error.0);
+                self.handshakes.count(error.0);
                 Err(error)
             }
         }
-    }
-
-    fn count(&self, outcome: &'static str) {
-        let mut handshakes = self.handshakes.lock().unwrap_or_else(PoisonError::into_inner);
-        *handshakes.entry(outcome).or_default() += 1;
     }
 }
 
 impl MeshSecured {
     fn plain(socket: TcpStream) -> Self {
-        Self { io: Io::Plain(socket), identity: None, sni: None, speaks: None, client_certificate: None }
+        Self { io: Io::Plain(socket), client: None, sni: None, speaks: None }
     }
 }
 
@@ -281,35 +313,25 @@ async fn shake_hands(
     };
     let (socket, session) = io.get_ref();
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);
-    let (peer, header) = match client(ready, session, resumed) {
+    let client = match client(ready, session, resumed) {
         Ok(client) => client,
         Err(error) => return Err(reset(socket, error.name())),
     };
     let sni = session.server_name().map(str::to_owned);
     let speaks = config::speaks(session.alpn_protocol());
-    let secured = MeshSecured {
-        io: Io::Tls(Box::new(io)),
-        identity: Some(peer.id),
-        sni,
-        speaks,
-        client_certificate: Some(header),
-    };
+    let secured = MeshSecured { io: Io::Tls(Box::new(io)), client: Some(client), sni, speaks };
     Ok((secured, if resumed { "resumed" } else { "full" }))
 }
 
 /// Who the client is. A resumed session brings the chain of its first handshake: verified as of now.
-fn client(
-    ready: &Ready,
-    session: &ServerConnection,
-    resumed: bool,
-) -> Result<(Peer, HeaderValue), PeerError> {
+fn client(ready: &Ready, session: &ServerConnection, resumed: bool) -> Result<Client, PeerError> {
     let chain = session.peer_certificates().unwrap_or_default();
     let (leaf, issuers) = chain.split_first().ok_or(PeerError::NoCertificate)?;
     let peer =
         if resumed { ready.bundles().verify(leaf, issuers, Role::Client, now())? } else { peer_of(leaf)? };
     let header = forwarded_client_cert(ready.svid().id(), leaf, &peer)?;
     let header = HeaderValue::try_from(header).map_err(|_| PeerError::Malformed)?;
-    Ok((peer, header))
+    Ok(Client { peer, header, chain: chain.to_vec(), version: ready.bundles().version() })
 }
 
 fn now() -> UnixTime {

@@ -6,11 +6,11 @@ use bytes::BytesMut;
 use observe::Record;
 use tokio::net::TcpStream;
 
-use super::{Io, MeshTls, Patience};
+use super::{Io, MeshSecured, MeshTls, Patience};
 use crate::{
-    accept::ConnectionFacts,
+    accept::{Connection, ConnectionFacts},
     proxy::admit,
-    serve::{Decide, House, Start, serve},
+    serve::{Decide, Drain, House, Start, serve},
 };
 
 /// Serves a connection at a port of the mesh, to its end.
@@ -30,18 +30,29 @@ pub(crate) async fn mesh_connection<D: Decide>(
         Ok(secured) => secured,
         Err(error) => return refused(&house, &facts, error.0),
     };
-    let verified = secured.identity.is_some();
+    let MeshSecured { io, client, sni, speaks } = secured;
     let facts = ConnectionFacts {
-        identity: secured.identity,
-        mutual_tls: verified,
-        tls: matches!(secured.io, Io::Tls(_)),
-        sni: secured.sni,
+        identity: client.as_ref().map(|client| client.peer.id.clone()),
+        mutual_tls: client.is_some(),
+        tls: matches!(io, Io::Tls(_)),
+        sni,
         ..facts
     };
     let Some(connection) = admit(&house, facts) else { return };
-    let connection = connection.with_client_certificate(secured.client_certificate);
-    let start = Start { agreed: secured.speaks, first: BytesMut::new(), drain: Arc::clone(&drain) };
-    match secured.io {
+    let Some(client) = client else {
+        let start = Start { agreed: speaks, first: BytesMut::new(), drain };
+        return Box::pin(speak(house, connection, io, start)).await;
+    };
+    let connection = connection.with_client_certificate(Some(client.header.clone()));
+    let patience = Duration::from_millis(house.limits.drain_timeout_ms);
+    let drain = Arc::new(Drain::within(&drain));
+    let start = Start { agreed: speaks, first: BytesMut::new(), drain: Arc::clone(&drain) };
+    let serving = Box::pin(speak(house, connection, io, start));
+    mesh.while_verified(&client, &drain, patience, serving).await;
+}
+
+async fn speak<D: Decide>(house: Arc<House<D>>, connection: Connection, io: Io, start: Start) {
+    match io {
         Io::Plain(io) => serve(house, connection, io, start).await,
         Io::Tls(io) => serve(house, connection, *io, start).await,
     }
