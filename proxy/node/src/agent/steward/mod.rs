@@ -6,11 +6,13 @@
 
 mod report;
 mod requests;
+mod steps;
+mod tend;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map::Entry},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     net::IpAddr,
     os::fd::OwnedFd,
     path::PathBuf,
@@ -26,13 +28,14 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     fleet::{Fleet, ProxyId},
-    hands::{Hands, Spot, Taken, Untaken},
+    hands::Hands,
     plan::{self, Held, Known, Place, Take, Verdict},
     protocol::{Admission, Ask, Peer, PodInfo, PodKey, Reason, Reply},
     roster::Roster,
     sources::{Candidate, Source, node_namespaces},
 };
 use requests::Pending;
+use steps::leave_steps;
 
 pub(super) use report::Figures;
 
@@ -231,29 +234,6 @@ impl Steward {
         Ok(steward)
     }
 
-    /// Takes in what is pinned and not known of.
-    fn adopt(&mut self) -> Result<(), String> {
-        for found in self.tools.hands.adopted()? {
-            let Entry::Vacant(place) = self.pods.entry(found.key.slot) else { continue };
-            let (slot, workload) = (found.key.slot, &found.held.workload);
-            tracing::info!(slot, workload, whole = found.whole, ready = found.ready, "found a pod enrolled");
-            place.insert(Pod {
-                key: found.key,
-                held: found.held,
-                uid: None,
-                cgroup: PathBuf::new(),
-                netns: None,
-                addresses: Vec::new(),
-                remarks: Vec::new(),
-                old_ended: found.ready,
-                enrolment: 0,
-                leaving: None,
-            });
-            self.changed = true;
-        }
-        Ok(())
-    }
-
     /// Works until told to stop, or until nobody is left to tell.
     pub(super) fn run(mut self, orders: &Receiver<Order>) {
         let mut next_look = Instant::now();
@@ -335,186 +315,6 @@ impl Steward {
         }
     }
 
-    fn collect(&mut self) {
-        match self.tools.hands.collect() {
-            Ok(slots) => {
-                for slot in slots {
-                    self.tally.collected += 1;
-                    self.forget(slot);
-                }
-            }
-            Err(error) => tracing::warn!("what is left of pods that are gone cannot be removed: {error}"),
-        }
-    }
-
-    fn forget(&mut self, slot: u32) {
-        let Some(pod) = self.pods.remove(&slot) else { return };
-        self.fleet.forget(pod.key);
-        self.pending.retain(|(_, key), _| *key != pod.key);
-        self.changed = true;
-        tracing::info!(slot, workload = pod.held.workload, "it was gone; what was left of it is removed");
-    }
-
-    /// A pod's namespace may be reached by another path than before: another of its processes.
-    fn follow_paths(&mut self) {
-        for step in &self.steps {
-            if let Step::Take(Take { slot: Some(slot), .. }) = step
-                && let Some(pod) = self.pods.get_mut(slot)
-            {
-                pod.netns = None;
-            }
-        }
-        for candidate in &self.candidates {
-            let Some((place, path)) = candidate.here() else { continue };
-            let Some(pod) = self.pods.values_mut().find(|pod| pod.held.place == place) else { continue };
-            if let Some(known) = &pod.netns
-                && known != path
-            {
-                self.steps.push_back(Step::Take(Take {
-                    place,
-                    workload: pod.held.workload.clone(),
-                    uid: pod.uid.clone(),
-                    netns: path.to_owned(),
-                    cgroup: candidate.cgroup.clone(),
-                    accelerated: pod.held.accelerated == Some(true),
-                    slot: Some(pod.key.slot),
-                }));
-            }
-        }
-    }
-
-    /// Looks at some of the enrolled pods: new interfaces are guarded, addresses are followed.
-    fn tend(&mut self) {
-        let after = self.pods.range(self.tended..).chain(self.pods.range(..self.tended));
-        let spots: Vec<Spot> = after
-            .filter(|(_, pod)| pod.leaving.is_none())
-            .filter_map(|(slot, pod)| {
-                Some(Spot { slot: *slot, netns: pod.netns.clone()?, inode: pod.held.place.netns })
-            })
-            .take(TENDED_A_LOOK)
-            .collect();
-        for spot in spots {
-            self.tended = spot.slot.saturating_add(1);
-            let tended = self.tools.hands.tend(&spot);
-            let Some(pod) = self.pods.get_mut(&spot.slot) else { continue };
-            match tended {
-                Ok(tended) => {
-                    self.changed |= tended.addresses != pod.addresses;
-                    pod.addresses = tended.addresses;
-                    if !tended.remarks.is_empty() && tended.remarks != pod.remarks {
-                        tracing::warn!(slot = spot.slot, workload = pod.held.workload, remarks = ?tended.remarks, "guard");
-                        pod.remarks = tended.remarks;
-                    }
-                }
-                // It may be on its way out; the next look knows.
-                Err(error) => tracing::debug!(slot = spot.slot, "cannot be tended: {error}"),
-            }
-        }
-        match self.tools.hands.node_addresses() {
-            Ok(addresses) => {
-                self.tools.feeds.node.send_if_modified(|known| {
-                    let differ = **known != addresses;
-                    if differ {
-                        *known = Arc::new(addresses);
-                    }
-                    differ
-                });
-            }
-            Err(error) => tracing::warn!("the node's addresses cannot be read: {error}"),
-        }
-    }
-
-    fn do_step(&mut self, step: Step) {
-        match step {
-            Step::Leave(slot, at_once) => {
-                if let Err(error) = self.leave(slot, at_once) {
-                    self.tally.failed += 1;
-                    tracing::error!(slot, "cannot be un-enrolled, it is tried again: {error}");
-                }
-            }
-            Step::Take(take) => self.take(take),
-        }
-    }
-
-    /// First the programs, so that the pod's traffic goes as if we were not here; the rest when no
-    /// connection through the proxy is left, or when they have had their time.
-    fn leave(&mut self, slot: u32, at_once: bool) -> Result<(), String> {
-        let Some(pod) = self.pods.get_mut(&slot) else { return Ok(()) };
-        if pod.leaving.is_none() {
-            self.tools.hands.detach(slot)?;
-            pod.leaving = Some(Instant::now());
-            self.tally.unenrolled += 1;
-            tracing::info!(slot, workload = pod.held.workload, "un-enrolled");
-            let key = pod.key;
-            self.fleet.forget(key);
-            self.pending.retain(|(_, waiting), _| *waiting != key);
-            self.changed = true;
-        }
-        let is_over = pod.leaving.is_some_and(|since| since.elapsed() >= self.tools.drain);
-        // What cannot be looked at is on its way out.
-        if at_once || is_over || self.tools.hands.under_way(slot).unwrap_or(0) == 0 {
-            self.tools.hands.unenrol(slot)?;
-            self.pods.remove(&slot);
-            tracing::debug!(slot, "nothing of it is left");
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, take: Take) {
-        match self.tools.hands.enrol(&take) {
-            Ok(taken) => self.taken(take, taken),
-            Err(untaken) => self.not_taken(&take, untaken),
-        }
-    }
-
-    fn taken(&mut self, take: Take, taken: Taken) {
-        self.failures.remove(&take.place);
-        let slot = taken.key.slot;
-        let known = self.pods.remove(&slot).filter(|pod| pod.key == taken.key);
-        let (mut old_ended, mut enrolment) = known.map_or((false, 0), |pod| (pod.old_ended, pod.enrolment));
-        if taken.fresh {
-            self.tally.enrolled += 1;
-            // Listeners, if there were any, have to be put in service again.
-            self.fleet.forget(taken.key);
-            (old_ended, enrolment) = (false, self.tally.enrolled);
-            tracing::info!(slot, workload = take.workload, uid = take.uid, remarks = ?taken.remarks,
-                "enrolled; waits for the proxy");
-        }
-        let held =
-            Held { slot, place: take.place, workload: take.workload, accelerated: Some(take.accelerated) };
-        let pod = Pod {
-            key: taken.key,
-            held,
-            uid: take.uid,
-            cgroup: take.cgroup,
-            netns: Some(take.netns),
-            addresses: taken.addresses,
-            remarks: taken.remarks,
-            old_ended,
-            enrolment,
-            leaving: None,
-        };
-        self.pods.insert(slot, pod);
-        self.changed = true;
-    }
-
-    fn not_taken(&mut self, take: &Take, untaken: Untaken) {
-        self.tally.failed += 1;
-        let wait =
-            self.failures.get(&take.place).map_or(AGAIN, |failure| failure.wait * 2).min(AGAIN_AT_MOST);
-        let (reason, detail) = match untaken {
-            Untaken::Full(detail) => (Reason::NoSlot, detail),
-            Untaken::Failed(detail) | Untaken::Closed(detail) => (Reason::Failed, detail),
-        };
-        let (workload, again) = (&take.workload, wait.as_secs());
-        tracing::error!(workload, uid = take.uid, reason = reason.name(), again, "not enrolled: {detail}");
-        self.failures.insert(take.place, Failure { reason, detail, wait, again: Instant::now() + wait });
-        // Something of it may be pinned all the same: it is ours to mend, or to remove.
-        if let Err(error) = self.adopt() {
-            tracing::error!("the pins cannot be read: {error}");
-        }
-    }
-
     /// Tells everybody of the enrolled pods, where something has changed.
     fn publish(&mut self) {
         // Not before what was pinned has been taken up, which comes first: sockets can be had then.
@@ -558,16 +358,4 @@ impl Steward {
             }
         }
     }
-}
-
-/// What to leave, where it is not the very pod that is to be enrolled (again).
-fn leave_steps(slots: impl Iterator<Item = (u32, Place)>, takes: &[Take]) -> VecDeque<Step> {
-    let touches = |place: &Place| {
-        takes.iter().any(|take| take.place.netns == place.netns || take.place.cgroup == place.cgroup)
-    };
-    let returns = |place: &Place| takes.iter().any(|take| take.place == *place);
-    slots
-        .filter(|(_, place)| !returns(place))
-        .map(|(slot, place)| Step::Leave(slot, touches(&place)))
-        .collect()
 }

@@ -13,7 +13,7 @@ use crate::agent::{
 /// How long listeners wait to be put in service.
 const PENDING: Duration = Duration::from_secs(10);
 /// Most pods of one proxy whose listeners wait.
-const MAX_PENDING: usize = 64;
+const MAX_PENDING: usize = 256;
 
 /// Listeners that a proxy was given and that are not in service yet. Where it does not say that it
 /// serves them they are closed here; were they kept, connections to a dead proxy would wait in them.
