@@ -10,7 +10,7 @@ use std::{
 
 use super::*;
 use crate::agent::{
-    hands::{Found, Tended},
+    hands::{Found, Spot, Taken, Tended, Untaken},
     protocol::{
         FamilyListeners, MAX_MESSAGE, MapDescriptors, PodStatus, Refusal, Role, SocketKind, State, VERSION,
     },
