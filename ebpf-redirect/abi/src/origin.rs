@@ -36,7 +36,8 @@ pub struct DnsKey {
     pub netns: u64,
     /// The peer's address as the proxy's `recvfrom` gives it.
     pub source: Address,
-    /// Which of the pod's DNS sockets the query came to, 0 to 3: the socket's how manieth server.
+    /// Which of the pod's DNS sockets the query came to, 0 to 3: the place of the server among those that the
+    /// application's socket has asked.
     pub server: u32,
     /// Zero: the bytes of this struct are a map key.
     pub pad: u32,

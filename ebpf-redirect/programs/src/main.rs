@@ -11,7 +11,8 @@
 //! | `inbound` | network namespace, sk_lookup | steers to the proxy's listeners |
 //! | `guard` | the pod's interface, tcx egress | lets only the proxy open connections |
 //! | `host_guard` | the node's end of it, tcx ingress | the same for frames that skip `guard` |
-//! | `accelerate` | sockets in `FAST`, sk_msg | moves bytes between sockets of one pod |
+//! | `accelerate` | sockets in `FAST`, sk_msg | hands what the application sends to the proxy's socket |
+//! | `accelerate_proxy` | the agent's cgroup | takes the proxy's sockets into `FAST_PROXY` |
 //!
 //! Everything fails closed: what cannot be kept, found or understood is refused and counted.
 
