@@ -17,6 +17,8 @@ pub struct Limits {
     pub concurrent_streams: u32,
     /// Connections open at once, all listeners. More: closed at once.
     pub connections: usize,
+    /// Connections open at once of one captured pod, both ways. More: reset at once.
+    pub connections_per_pod: usize,
     /// Requests under way at once, whole proxy. More: 503.
     pub requests: usize,
     /// Requests under way at once for one workload. More: 503.
@@ -59,7 +61,8 @@ impl Default for Limits {
             header_count: 100,
             request_body_bytes: 64 * 1024 * 1024,
             concurrent_streams: 100,
-            connections: 10_000,
+            connections: 20_000,
+            connections_per_pod: 10_000,
             requests: 10_000,
             requests_per_workload: 5_000,
             bad_signatures_per_second: 200,

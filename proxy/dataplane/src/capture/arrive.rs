@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -40,6 +40,9 @@ pub(super) fn take<D: Decide>(
     direction: Direction,
     (socket, peer): (TcpStream, SocketAddr),
 ) {
+    let Some(of_pod) = held.connections.enter(house.limits.connections_per_pod) else {
+        return refuse::refuse(house, socket, peer, Unserved::TooManyOfPod);
+    };
     let Some(permit) = house.gauges.connection(&house.limits) else {
         return refuse::refuse(house, socket, peer, Unserved::TooMany);
     };
@@ -49,7 +52,7 @@ pub(super) fn take<D: Decide>(
             Direction::In => inbound(house, &pods, &held, socket, canonical(peer)).await,
             Direction::Out => outbound(house, &pods, &held, socket, peer).await,
         }
-        drop(permit);
+        drop((permit, of_pod));
     });
 }
 
@@ -115,10 +118,11 @@ async fn outbound<D: Decide>(
         return refuse::refuse(&house, socket, peer, Unserved::Loop);
     }
     let way = way(held, &table, &snapshot, called, pods.kernel.dice.throw());
+    let is_own = |ip: IpAddr| table.is_of(ip, &held.pod.name, &snapshot);
+    let source = source(held, called, peer, is_own);
     drop(table);
     match way {
         Way::Inside(to, address) => {
-            let source = source(held, address, peer);
             let inside = Inside {
                 kernel: Arc::clone(&pods.kernel),
                 pod: Arc::clone(&to.pod),
@@ -158,15 +162,20 @@ async fn follow(caller: &Drain, connection: &Drain) -> Infallible {
     std::future::pending().await
 }
 
-/// The calling pod's address as the destination would see it; the socket's own is of the way to us.
-fn source(held: &Held, called: SocketAddr, peer: SocketAddr) -> SocketAddr {
-    let addresses = &held.pod.addresses;
-    if addresses.contains(&peer.ip().to_canonical()) {
-        return canonical(peer);
-    }
-    let same_family = addresses.iter().find(|ip| ip.is_ipv4() == called.is_ipv4());
-    let ip = same_family.or_else(|| addresses.first()).copied().unwrap_or(peer.ip());
-    SocketAddr::new(ip, peer.port())
+/// The calling pod's address as the destination would see it; the socket's own is of the way to us. Of
+/// those in its namespace, which it may be able to change, only what may be its own; without any it is
+/// nobody's address, and never the loopback's, which applications trust as themselves.
+fn source(
+    held: &Held,
+    called: SocketAddr,
+    peer: SocketAddr,
+    is_own: impl Fn(IpAddr) -> bool,
+) -> SocketAddr {
+    let own = || held.pod.addresses.iter().copied().filter(|ip| is_own(*ip));
+    let asked = own().find(|ip| *ip == peer.ip().to_canonical());
+    let same_family = || own().find(|ip| ip.is_ipv4() == called.is_ipv4());
+    let ip = asked.or_else(same_family).or_else(|| own().next());
+    SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), peer.port())
 }
 
 fn connection(captured: Captured, peer: SocketAddr, identity: Option<policy::SpiffeId>) -> Connection {

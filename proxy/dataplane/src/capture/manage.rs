@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     accept::Queue,
-    serve::{Decide, Drain, House},
+    serve::{Decide, Drain, Gauge, House},
 };
 
 /// Follows the changes until `stop`. Listeners are served by tasks of `accepting`.
@@ -60,7 +60,8 @@ impl<D: Decide> Manager<D> {
             let before = table.remove(id);
             let drain = before.as_ref().map(|before| Arc::clone(&before.drain));
             let drain = drain.unwrap_or_else(|| Arc::new(Drain::within(&self.house.drain)));
-            let held = Arc::new(Held { pod, drain, stop, listeners });
+            let connections = before.as_ref().map_or_else(Gauge::new, |before| before.connections.clone());
+            let held = Arc::new(Held { pod, drain, connections, stop, listeners });
             table.insert(Arc::clone(&held));
             if let Some(before) = before {
                 before.stop.cancel();

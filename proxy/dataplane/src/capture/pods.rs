@@ -8,7 +8,7 @@ use std::{
 
 use ahash::RandomState;
 use arc_swap::{ArcSwap, Guard};
-use mesh::Workload;
+use mesh::{Snapshot, Workload};
 use policy::WorkloadName;
 use tokio_util::sync::CancellationToken;
 
@@ -18,7 +18,7 @@ use crate::{
     dice::Dice,
     forward::{Door, Inside, Kernel, Passage},
     record::Labels,
-    serve::Drain,
+    serve::{Drain, Gauge},
 };
 
 /// Everything about captured pods that connections need.
@@ -35,6 +35,8 @@ pub(crate) struct Pods {
 pub(crate) struct Held {
     pub(crate) pod: Arc<Pod>,
     pub(crate) drain: Arc<Drain>,
+    /// Its connections, both ways.
+    pub(super) connections: Gauge,
     /// Ends the taking of connections.
     pub(super) stop: CancellationToken,
     /// Where its listeners listen.
@@ -45,7 +47,8 @@ pub(crate) struct Held {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Table {
     held: HashMap<PodId, Arc<Held>, RandomState>,
-    by_ip: HashMap<IpAddr, Arc<Held>, RandomState>,
+    /// Those that have the address in their network namespaces, the oldest first.
+    by_ip: HashMap<IpAddr, Vec<Arc<Held>>, RandomState>,
     by_name: HashMap<WorkloadName, Vec<Arc<Held>>, RandomState>,
     listeners: HashSet<SocketAddr, RandomState>,
     node: HashSet<IpAddr, RandomState>,
@@ -104,16 +107,38 @@ impl Table {
         self.listeners = HashSet::default();
         for held in all {
             for ip in &held.pod.addresses {
-                self.by_ip.insert(ip.to_canonical(), Arc::clone(held));
+                self.by_ip.entry(ip.to_canonical()).or_default().push(Arc::clone(held));
             }
             self.by_name.entry(held.pod.name.clone()).or_default().push(Arc::clone(held));
             self.listeners.extend(&held.listeners);
         }
     }
 
-    /// The pod that has this address.
-    pub(crate) fn at(&self, ip: IpAddr) -> Option<&Arc<Held>> {
-        self.by_ip.get(&ip)
+    /// The pod that has this address, and may: a pod that can change its network namespace can put any
+    /// address there. One that pods of several workloads have is nobody's; the network finds its owner.
+    pub(crate) fn at(&self, ip: IpAddr, snapshot: &Snapshot) -> Option<&Arc<Held>> {
+        let mut owners =
+            self.by_ip.get(&ip)?.iter().rev().filter(|held| self.is_of(ip, &held.pod.name, snapshot));
+        let newest = owners.next()?;
+        owners.all(|other| other.pod.name == newest.pod.name).then_some(newest)
+    }
+
+    /// Whether nothing that is known speaks against a workload's pod having the address: it is not the
+    /// node's, nor another workload's, and where all of its Pod objects have addresses it is among them.
+    pub(super) fn is_of(&self, ip: IpAddr, name: &WorkloadName, snapshot: &Snapshot) -> bool {
+        if self.is_node(ip) {
+            return false;
+        }
+        if let Some(owner) = snapshot.workload_at(ip) {
+            return owner.name == *name;
+        }
+        let Some(workload) = snapshot.workload(name) else { return true };
+        let mut pods = workload.pods.iter().filter(|pod| !pod.finished).peekable();
+        let is_told = |pod: &mesh::Pod| pod.ips.iter().any(|other| other.is_ipv4() == ip.is_ipv4());
+        if pods.peek().is_none() || workload.pods.iter().any(|pod| !pod.finished && !is_told(pod)) {
+            return true;
+        }
+        pods.any(|pod| pod.ips.contains(&ip))
     }
 
     /// The captured pods of a workload.
@@ -134,7 +159,8 @@ impl Table {
     /// The captured pod behind the address at which a workload is reached: the one that has it, else
     /// one of the workload's own, unless the settings lead the port elsewhere.
     fn behind(&self, workload: &Workload, upstream: SocketAddr) -> Option<(&Arc<Held>, SocketAddr)> {
-        if let Some(held) = self.at(upstream.ip()) {
+        let having = self.by_ip.get(&upstream.ip()).map(Vec::as_slice).unwrap_or_default();
+        if let Some(held) = having.iter().rev().find(|held| held.pod.name == workload.name) {
             return Some((held, upstream));
         }
         if workload.upstream.values().any(|address| *address == upstream) {

@@ -25,6 +25,8 @@ pub(super) enum Unserved {
     NoSnapshot,
     /// Too many connections.
     TooMany,
+    /// Too many connections of this pod; the others' places are kept for them.
+    TooManyOfPod,
 }
 
 impl Unserved {
@@ -36,13 +38,14 @@ impl Unserved {
             Self::NoEndpoint => "no_endpoint",
             Self::NoSnapshot => "no_snapshot",
             Self::TooMany => "connections",
+            Self::TooManyOfPod => "connections_per_pod",
         }
     }
 
     /// Envoy's flag for it.
     fn flags(self) -> &'static str {
         match self {
-            Self::TooMany => "UO",
+            Self::TooMany | Self::TooManyOfPod => "UO",
             Self::NoEndpoint => "UH",
             Self::UnknownOrigin | Self::NotThePods | Self::Loop => "NR",
             Self::NoSnapshot => "-",

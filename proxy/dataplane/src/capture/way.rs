@@ -25,17 +25,17 @@ pub(super) fn way(from: &Held, table: &Table, snapshot: &Snapshot, to: SocketAdd
     if from.pod.addresses.contains(&to.ip()) {
         return Way::Own;
     }
-    if let Some(held) = table.at(to.ip()) {
-        return Way::Inside(Arc::clone(held), to);
-    }
     let service = snapshot.service_at(to.ip(), to.port());
-    let Some(endpoints) = service.and_then(|service| service.endpoints.as_deref()) else {
-        return Way::Outside(to);
+    let Some(service) = service else {
+        // Whoever has the address: it is no Service's, whatever a pod has in its namespace.
+        let here = table.at(to.ip(), snapshot);
+        return here.map_or(Way::Outside(to), |held| Way::Inside(Arc::clone(held), to));
     };
+    let Some(endpoints) = service.endpoints.as_deref() else { return Way::Outside(to) };
     let mut ways = Vec::new();
     for endpoint in endpoints {
         captured(endpoint, table, to, &mut ways);
-        elsewhere(endpoint, table, to, &mut ways);
+        elsewhere(endpoint, (table, snapshot), to, &mut ways);
     }
     let picked = dice.checked_rem(u64::try_from(ways.len()).unwrap_or(0));
     let picked = picked.and_then(|picked| usize::try_from(picked).ok());
@@ -54,10 +54,15 @@ fn captured(endpoint: &Endpoint, table: &Table, to: SocketAddr, ways: &mut Vec<W
 }
 
 /// The endpoint's other pods: one address of each.
-fn elsewhere(endpoint: &Endpoint, table: &Table, to: SocketAddr, ways: &mut Vec<Way>) {
+fn elsewhere(
+    endpoint: &Endpoint,
+    (table, snapshot): (&Table, &Snapshot),
+    to: SocketAddr,
+    ways: &mut Vec<Way>,
+) {
     let Endpoint { workload, port } = endpoint;
     if let Some(address) = workload.upstream.get(port) {
-        return match table.at(address.ip()) {
+        return match table.at(address.ip(), snapshot) {
             Some(_) => {} // One of the captured.
             None => ways.push(Way::Outside(*address)),
         };
@@ -70,7 +75,7 @@ fn elsewhere(endpoint: &Endpoint, table: &Table, to: SocketAddr, ways: &mut Vec<
     if ips.is_empty() && has_address(workload) && table.of(&workload.name).is_empty() {
         ips.push(workload.ip);
     }
-    let elsewhere = ips.into_iter().filter(|ip| table.at(*ip).is_none());
+    let elsewhere = ips.into_iter().filter(|ip| table.at(*ip, snapshot).is_none());
     ways.extend(elsewhere.map(|ip| Way::Outside(SocketAddr::new(ip, *port))));
 }
 

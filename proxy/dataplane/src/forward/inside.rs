@@ -135,7 +135,7 @@ impl Inside {
     fn source(&self, address: SocketAddr) -> IpAddr {
         let same_family = |ip: &IpAddr| ip.is_ipv4() == address.is_ipv4();
         let kept = self.client.filter(|_| self.pod.transparent).filter(same_family);
-        let kept = kept.filter(|ip| !self.pod.addresses.contains(ip));
+        let kept = kept.filter(|ip| !self.pod.addresses.contains(ip) && !ip.is_unspecified());
         kept.unwrap_or(if address.is_ipv4() { OURS_V4 } else { OURS_V6 })
     }
 

@@ -27,15 +27,17 @@ pub(crate) struct Gauges {
     workloads: ArcSwap<HashMap<WorkloadName, Gauge, ahash::RandomState>>,
 }
 
+/// How many there are of something.
 #[derive(Debug, Clone)]
-struct Gauge(Arc<AtomicUsize>);
+pub(crate) struct Gauge(Arc<AtomicUsize>);
 
 impl Gauge {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(AtomicUsize::new(0)))
     }
 
-    fn enter(&self, most: usize) -> Option<Permit> {
+    /// One more; `None`: that would be more than `most`.
+    pub(crate) fn enter(&self, most: usize) -> Option<Permit> {
         let before = self.0.fetch_add(1, Ordering::Relaxed);
         let permit = Permit(Arc::clone(&self.0));
         (before < most).then_some(permit)

@@ -59,7 +59,7 @@ use crate::{
     reply::ReplyContext,
 };
 
-pub(crate) use gauge::Gauges;
+pub(crate) use gauge::{Gauge, Gauges};
 pub(crate) use guard::poll_deadline;
 pub(crate) use link::{Drain, Link};
 pub(crate) use messages::Messages;

@@ -98,3 +98,18 @@ async fn too_many_connections_are_reset() {
     assert_reset(node.connect(&node.sleep, app.address).await).await;
     drop(first);
 }
+
+/// One pod that takes all it can get leaves the others theirs.
+#[tokio::test]
+async fn too_many_connections_of_one_pod_are_reset_and_no_other_pods() {
+    let limits = Limits { connections_per_pod: 1, ..Limits::default() };
+    let node = Node::build(Build { manifests: &[BASE], limits, ..Build::default() }).await;
+    let app = App::http(node.server.ip).await;
+    let mut first = node.connect(&node.sleep, app.address).await;
+    assert_eq!(ask(&mut first, &get("/", "")).await.0, 200);
+    assert_reset(node.connect(&node.sleep, app.address).await).await;
+    let entrance = node.entrance(app.address).await;
+    let mut other = node.call(9, entrance).await;
+    assert_eq!(ask(&mut other, &get("/", "")).await.0, 200);
+    drop(first);
+}

@@ -142,3 +142,37 @@ async fn without_a_snapshot_nothing_passes() {
     assert_reset(node.call(9, entrance).await).await;
     assert_eq!(app.count(), 0);
 }
+
+/// A pod that can change its network namespace can put any address there: the manifests say whose it is.
+#[tokio::test]
+async fn an_address_that_a_pod_gave_itself_is_not_its_own() {
+    let app = App::http([0, 0, 0, 0].into()).await;
+    let manifest = SERVICE.replace("PORT", &app.address.port().to_string());
+    let services = vec![("datamesh/web", 100)];
+    let node = Node::build(Build { manifests: &[BASE, &manifest], services, ..Build::default() }).await;
+    let port = app.address.port();
+    // It says that it is the server, a Service, and the node; and that it was there last.
+    node.changes.send(Change::NodeAddresses(vec![node.address(1)])).await.unwrap();
+    let claimed = vec![node.server.ip, node.address(100), node.address(1), node.sleep.ip];
+    let pod = Pod { id: PodId { slot: 7, generation: 9 }, addresses: claimed, ..(*node.sleep.pod).clone() };
+    let thief = super::capture(&node.changes, Arc::new(pod)).await;
+    let mut client = node.connect(&node.sleep, SocketAddr::new(node.sleep.ip, port)).await;
+    ask(&mut client, &get("/", "")).await;
+    for (host, to) in [(2, port), (100, 80)] {
+        let mut client = node.connect(&node.sleep, SocketAddr::new(node.address(host), to)).await;
+        let (status, body) = ask(&mut client, &get("/", "")).await;
+        assert_eq!(status, 200, "{host}");
+        assert!(body.starts_with(&node.sleep.ip.to_string()), "{body}");
+    }
+    assert_eq!(node.sockets(&thief, Use::Ingress), 0, "nothing of this is the thief's");
+    let mut client = node.connect(&thief, SocketAddr::new(node.server.ip, 9)).await;
+    drop(client.shutdown().await);
+    // And it speaks by the one address that is its own, or by none.
+    let entrance = node.server.ip;
+    let pod = Pod { id: PodId { slot: 8, generation: 9 }, addresses: vec![node.address(1)], ..(*node.sleep.pod).clone() };
+    let nobody = super::capture(&node.changes, Arc::new(pod)).await;
+    let mut client = node.connect(&nobody, SocketAddr::new(entrance, port)).await;
+    let (status, body) = ask(&mut client, &get("/", "")).await;
+    assert_eq!(status, 200);
+    assert!(body.starts_with("127.0.0.6 "), "{body}");
+}
