@@ -80,8 +80,14 @@ impl Queue {
     /// Handshakes under way still end: closing the socket right away would reset them, and with them
     /// requests that were sent in good faith.
     fn refuse_new(&self) {
-        if let Err(error) = SockRef::from(&self.socket).attach_filter(&DROP_SYN) {
-            tracing::warn!(listener = self.name, %error, "new connections cannot be held off");
+        match SockRef::from(&self.socket).attach_filter(&DROP_SYN) {
+            Ok(()) => {}
+            // Some kernels let nobody without CAP_BPF do it. For a pod little is lost: its connections
+            // are steered to the next proxy, or refused, before this queue is read to its end.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                tracing::debug!(listener = self.name, %error, "new connections are not held off");
+            }
+            Err(error) => tracing::warn!(listener = self.name, %error, "new connections cannot be held off"),
         }
     }
 
