@@ -165,12 +165,7 @@ async fn follow(caller: &Drain, connection: &Drain) -> Infallible {
 /// The calling pod's address as the destination would see it; the socket's own is of the way to us. Of
 /// those in its namespace, which it may be able to change, only what may be its own; without any it is
 /// nobody's address, and never the loopback's, which applications trust as themselves.
-fn source(
-    held: &Held,
-    called: SocketAddr,
-    peer: SocketAddr,
-    is_own: impl Fn(IpAddr) -> bool,
-) -> SocketAddr {
+fn source(held: &Held, called: SocketAddr, peer: SocketAddr, is_own: impl Fn(IpAddr) -> bool) -> SocketAddr {
     let own = || held.pod.addresses.iter().copied().filter(|ip| is_own(*ip));
     let asked = own().find(|ip| *ip == peer.ip().to_canonical());
     let same_family = || own().find(|ip| ip.is_ipv4() == called.is_ipv4());

@@ -100,6 +100,15 @@ pub(super) struct KernelHands {
     pub(super) kernel: Kernel,
 }
 
+/// The most addresses of one pod that are told. It may be able to give itself as many as it likes, and
+/// what all pods' lists travel in has room for so much.
+const MAX_ADDRESSES: usize = 64;
+
+fn bounded(mut addresses: Vec<IpAddr>) -> Vec<IpAddr> {
+    addresses.truncate(MAX_ADDRESSES);
+    addresses
+}
+
 fn text(error: impl std::fmt::Display) -> String {
     error.to_string()
 }
@@ -153,7 +162,7 @@ impl Hands for KernelHands {
             fresh: made.fresh,
             remarks: made.remarks,
             // They are looked at again each second.
-            addresses: netns.addresses().unwrap_or_default(),
+            addresses: netns.addresses().map(bounded).unwrap_or_default(),
         })
     }
 
@@ -180,7 +189,7 @@ impl Hands for KernelHands {
         if netns.inode() != pod.inode {
             return Err("its network namespace is no longer where it was".to_owned());
         }
-        Ok(Tended { addresses: netns.addresses().map_err(text)?, remarks })
+        Ok(Tended { addresses: netns.addresses().map(bounded).map_err(text)?, remarks })
     }
 
     fn listeners(&self, number: u32) -> Result<(FamilyListeners, Option<FamilyListeners>), String> {
