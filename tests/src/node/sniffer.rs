@@ -56,8 +56,8 @@ impl Sniffer {
         Self::start(namespace, &HANDLED, &[])
     }
 
-    /// Sees only what no captured client may cause: TCP SYNs from ports below 32768, fragments, and
-    /// what is neither IPv4 nor IPv6 nor ARP. The kernel drops the rest, so that no load can make it
+    /// Sees of the pods' frames only what no captured client may cause: TCP SYNs from ports below 32768,
+    /// fragments, and what is neither IPv4 nor IPv6 nor ARP. The kernel drops the rest, so that no load can make it
     /// miss one.
     ///
     /// # Errors
@@ -133,36 +133,45 @@ const IF_AT_LEAST: u16 = 0x35;
 const IF_BITS: u16 = 0x45;
 const END: u16 = 0x06;
 
+/// The kind of a packet (`SKF_AD_OFF + SKF_AD_PKTTYPE`), and that of one which the node itself sends.
+const KIND: u32 = 0xffff_f004;
+const OUTGOING: u32 = 4;
+
 fn stray_filter() -> Vec<SockFilter> {
     let step = SockFilter::new;
     vec![
-        step(LOAD_16, 0, 0, 12),           // 0: ethertype
-        step(IF_EQUAL, 3, 0, 0x0800),      // 1: IPv4 -> 5
-        step(IF_EQUAL, 12, 0, 0x86dd),     // 2: IPv6 -> 15
-        step(IF_EQUAL, 22, 0, 0x0806),     // 3: ARP -> pass over
-        step(END, 0, 0, u32::MAX),         // 4: anything else is a stray
-        step(LOAD_8, 0, 0, 23),            // 5: protocol
-        step(IF_EQUAL, 0, 19, 6),          // 6: not TCP -> pass over
-        step(LOAD_16, 0, 0, 20),           // 7: fragment
-        step(IF_BITS, 16, 0, 0x3fff),      // 8: of a whole -> stray
-        step(HEADER_LENGTH, 0, 0, 14),     // 9
-        step(LOAD_8_AFTER, 0, 0, 14 + 13), // 10: flags
-        step(AND, 0, 0, 0x12),             // 11
-        step(IF_EQUAL, 0, 13, 0x02),       // 12: not a SYN, or with ACK -> pass over
-        step(LOAD_16_AFTER, 0, 0, 14),     // 13: source port
-        step(IF_AT_LEAST, 11, 10, 32_768), // 14
-        step(LOAD_8, 0, 0, 20),            // 15: next header
-        step(IF_EQUAL, 2, 0, 6),           // 16: TCP -> 19
-        step(IF_EQUAL, 8, 0, 58),          // 17: ICMPv6 -> pass over
-        step(IF_EQUAL, 7, 6, 17),          // 18: UDP -> pass over, else stray
-        step(LOAD_8, 0, 0, 14 + 40 + 13),  // 19: flags
-        step(AND, 0, 0, 0x12),             // 20
-        step(IF_EQUAL, 0, 4, 0x02),        // 21: not a SYN, or with ACK -> pass over
-        step(LOAD_16, 0, 0, 14 + 40),      // 22: source port
-        step(IF_AT_LEAST, 2, 1, 32_768),   // 23
-        step(END, 0, 0, u32::MAX),         // 24: never reached
-        step(END, 0, 0, u32::MAX),         // 25: stray
-        step(END, 0, 0, 0),                // 26: pass over
+        step(LOAD_8, 0, 0, KIND),          // 0
+        step(IF_EQUAL, 29, 0, OUTGOING),   // 1: of the node -> pass over
+        step(LOAD_16, 0, 0, 12),           // 2: ethertype
+        step(IF_EQUAL, 3, 0, 0x0800),      // 3: IPv4 -> 7
+        step(IF_EQUAL, 12, 0, 0x86dd),     // 4: IPv6 -> 17
+        step(IF_EQUAL, 25, 0, 0x0806),     // 5: ARP -> pass over
+        step(END, 0, 0, u32::MAX),         // 6: anything else is a stray
+        step(LOAD_8, 0, 0, 23),            // 7: protocol
+        step(IF_EQUAL, 0, 22, 6),          // 8: not TCP -> pass over
+        step(LOAD_16, 0, 0, 20),           // 9: fragment
+        step(IF_BITS, 19, 0, 0x3fff),      // 10: of a whole -> stray
+        step(HEADER_LENGTH, 0, 0, 14),     // 11
+        step(LOAD_8_AFTER, 0, 0, 14 + 13), // 12: flags
+        step(AND, 0, 0, 0x12),             // 13
+        step(IF_EQUAL, 0, 16, 0x02),       // 14: not a SYN, or with ACK -> pass over
+        step(LOAD_16_AFTER, 0, 0, 14),     // 15: source port
+        step(IF_AT_LEAST, 14, 13, 32_768), // 16
+        step(LOAD_8, 0, 0, 20),            // 17: next header
+        step(IF_EQUAL, 5, 0, 6),           // 18: TCP -> 24
+        step(IF_EQUAL, 11, 0, 58),         // 19: ICMPv6 -> pass over
+        step(IF_EQUAL, 10, 0, 17),         // 20: UDP -> pass over
+        step(IF_EQUAL, 0, 8, 0),           // 21: not hop-by-hop -> stray
+        step(LOAD_8, 0, 0, 54),            // 22: what follows it
+        step(IF_EQUAL, 7, 6, 58),          // 23: multicast listeners' reports -> pass over, else stray
+        step(LOAD_8, 0, 0, 14 + 40 + 13),  // 24: flags
+        step(AND, 0, 0, 0x12),             // 25
+        step(IF_EQUAL, 0, 4, 0x02),        // 26: not a SYN, or with ACK -> pass over
+        step(LOAD_16, 0, 0, 14 + 40),      // 27: source port
+        step(IF_AT_LEAST, 2, 1, 32_768),   // 28
+        step(END, 0, 0, u32::MAX),         // 29: never reached
+        step(END, 0, 0, u32::MAX),         // 30: stray
+        step(END, 0, 0, 0),                // 31: pass over
     ]
 }
 

@@ -6,6 +6,7 @@ use std::{
     io::{Read, Write as _},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
+    process::Command,
     sync::atomic::{AtomicU16, Ordering},
     time::{Duration, Instant},
 };
@@ -62,6 +63,8 @@ pub struct Stage {
     pub agent: Option<Program>,
     /// The pods, by the order in which they were made.
     pub actors: Vec<Actor>,
+    /// Answers in lines to pods at the node's own addresses; captured by nobody.
+    _server: Program,
     /// The node.
     pub node: Node,
     options: Options,
@@ -78,10 +81,15 @@ impl Stage {
     pub fn new(options: Options) -> Result<Self> {
         let node = Node::new()?;
         fs::create_dir(node.folder().join("manifests"))?;
+        let mut command = node.command(Place::Other, in_pod()?);
+        command.args(["serve", "node", &LINES.to_string()]);
+        let server = Program::start("server of the node", command)?;
+        server.line("ready", SOON)?;
         Ok(Self {
             proxy: None,
             agent: None,
             actors: Vec::new(),
+            _server: server,
             node,
             options,
             policies: String::new(),
@@ -188,23 +196,20 @@ impl Stage {
         Program::start(verb, command)
     }
 
-    /// Waits until every pod that is to be captured is, by each of its addresses, outwards and inwards.
+    /// Waits until every pod that is to be captured is, by each of its addresses, outwards to the node
+    /// and inwards from it.
     ///
     /// # Errors
     /// When one is not in time; with what agent and proxy said.
     pub fn until_captured(&self) -> Result<()> {
-        for (number, actor) in self.actors.iter().enumerate().filter(|(_, actor)| actor.enrolled) {
-            let others = self.actors.iter().cycle().skip(number + 1).take(self.actors.len() - 1);
+        for actor in self.actors.iter().filter(|actor| actor.enrolled) {
             for address in actor.pod.addresses() {
-                let speaks = |other: &IpAddr| other.is_ipv6() == address.is_ipv6();
-                let to = |other: &Actor| other.pod.addresses().into_iter().find(speaks);
-                // Alone it can be asked only by itself.
-                let Some((other, to)) = others.clone().find_map(|other| Some((other, to(other)?))) else {
-                    self.until_way(actor, address, "through")?;
-                    continue;
-                };
-                self.until_way(actor, to, "through")?;
-                self.until_way(other, address, "through")?;
+                if let Some(gateway) = actor.gateway(address) {
+                    self.until_way(actor, gateway, "through")?;
+                }
+                self.until(&format!("the node to {address}"), "through", || {
+                    asked(self.node.command(Place::Other, in_pod()?), (address, LINES).into())
+                })?;
             }
         }
         Ok(())
@@ -215,10 +220,14 @@ impl Stage {
     /// # Errors
     /// When it does not in time.
     pub fn until_way(&self, actor: &Actor, to: IpAddr, way: &str) -> Result<Duration> {
+        let what = format!("{} to {to}", actor.pod.name());
+        self.until(&what, way, || asked(actor.pod.command(in_pod()?), (to, LINES).into()))
+    }
+
+    fn until(&self, what: &str, way: &str, ask: impl Fn() -> Result<String>) -> Result<Duration> {
         let began = Instant::now();
-        let what = format!("{} to {to} goes {way}", actor.pod.name());
-        eventually(&what, SOON, || {
-            let said = self.ask(&actor.pod, (to, LINES).into());
+        eventually(&format!("{what} goes {way}"), SOON, || {
+            let said = ask().unwrap_or_else(|error| format!("error {error}"));
             if said.starts_with(way) { Ok(()) } else { Err(said) }
         })
         .map_err(|error| Error::Late(format!("{error}\n{}", self.told())))?;
@@ -228,15 +237,8 @@ impl Stage {
     /// One exchange from a pod: `through NAME PEER LOCAL`, `past …` or `error …`.
     #[must_use]
     pub fn ask(&self, pod: &Pod, to: SocketAddr) -> String {
-        let asked = in_pod().and_then(|program| {
-            let mut command = pod.command(program);
-            command.args(["ask", &to.to_string(), &next_port().to_string()]);
-            Program::start("in-pod ask", command)?.finish(SOON)
-        });
-        match asked {
-            Ok((_, said)) => said.trim().to_owned(),
-            Err(error) => format!("error {error}"),
-        }
+        let said = in_pod().and_then(|program| asked(pod.command(program), to));
+        said.unwrap_or_else(|error| format!("error {error}"))
     }
 
     /// Starts `in-pod` with `words` in a pod.
@@ -360,6 +362,16 @@ impl Stage {
 }
 
 impl Actor {
+    /// The node's address of the same family, as the pod knows it.
+    #[must_use]
+    pub fn gateway(&self, like: IpAddr) -> Option<IpAddr> {
+        if like.is_ipv6() {
+            self.pod.gateway_v6().map(IpAddr::V6)
+        } else {
+            self.pod.gateway_v4().map(IpAddr::V4)
+        }
+    }
+
     /// Pod and Service.
     fn manifest(&self) -> String {
         let name = self.pod.name();
@@ -382,6 +394,13 @@ impl Actor {
             service = self.service,
         )
     }
+}
+
+/// One exchange, from wherever `command` starts `in-pod`.
+fn asked(mut command: Command, to: SocketAddr) -> Result<String> {
+    command.args(["ask", &to.to_string(), &next_port().to_string()]);
+    let (_, said) = Program::start("in-pod ask", command)?.finish(SOON)?;
+    Ok(said.trim().to_owned())
 }
 
 /// The cgroup of a pod as a kubelet names it: with systemd's driver, or with its own.
