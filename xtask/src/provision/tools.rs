@@ -39,6 +39,9 @@ const TOOLS: &[Tool] = &[
         proof: &["-c", "import ensurepip, venv"],
         needed_by: &[Part::Envoy],
     },
+    // Clients and bad servers of the mesh's mTLS, beside Envoy.
+    Tool { program: "openssl", package: "openssl", proof: &["version"], needed_by: &[Part::Envoy] },
+    Tool { program: "curl", package: "curl", proof: &[], needed_by: &[Part::Envoy] },
     Tool { program: "go", package: "golang-go", proof: &["version"], needed_by: &[Part::H2spec] },
     pods("ip", "iproute2"),
     pods("nsenter", "util-linux"),
@@ -46,6 +49,8 @@ const TOOLS: &[Tool] = &[
     pods("python3", "python3-minimal"),
     pods("curl", "curl"),
     pods("nc", "netcat-openbsd"),
+    // What the loader left in the kernel, told by another's program.
+    pods("bpftool", "bpftool"),
     pods("javac", "default-jdk-headless"),
     pods("go", "golang-go"),
     pods("psql", "postgresql-client"),
