@@ -250,6 +250,8 @@ impl Network {
 
 impl Drop for Network {
     fn drop(&mut self) {
+        // A namespace goes in its own time, and its end of the veth with it; the name is needed again.
+        let _ = self.node.namespace().ip(&format!("link del {}\n", self.interface()));
         self.node.inner.used.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.index);
     }
 }
