@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use demo::pods::{Pod, Stack};
 use tests::node::{LINES, Options, Program, SOON, Stage, eventually};
 
+use crate::scripts::python_in;
+
 fn stage() -> Stage {
     let mut stage = Stage::new(Options::default()).unwrap();
     for (name, enrolled) in
@@ -102,5 +104,36 @@ fn a_pod_with_thousands_of_addresses_harms_no_other() {
             if said.starts_with("through captured") { Ok(()) } else { Err(said) }
         })
         .unwrap_or_else(|error| panic!("{error}\n{}", stage.told()));
+    }
+}
+
+/// A pod with CAP_NET_RAW and CAP_NET_ADMIN gives its server what arrives, past the proxy: its answer to a
+/// SYN is stopped, whichever way the SYN came to it.
+#[test]
+fn a_pods_own_answer_to_a_connection_from_outside_goes_nowhere() {
+    for to in [0, 1] {
+        let stage = stage();
+        let thief = stage.actor("thief");
+        let to = thief.pod.addresses()[to];
+        let mut command = python_in(&thief.pod, "inject.py");
+        command.args([to.to_string(), LINES.to_string()]);
+        let injector = Program::start("inject.py", command).unwrap();
+        injector.line("ready", SOON).unwrap();
+        let said = stage.ask(&stage.actor("outside").pod, (to, LINES).into());
+        assert!(said.starts_with("error"), "{to}: {said}\n{}", stage.told());
+    }
+}
+
+/// Under a flood of SYNs the proxy's listener answers without a socket; such answers are let out.
+#[test]
+fn syn_cookies_of_the_proxys_listener_reach_their_client() {
+    let stage = stage();
+    let captured = stage.actor("captured");
+    let mut command = captured.pod.command("sh");
+    command.args(["-c", "echo 2 > /proc/sys/net/ipv4/tcp_syncookies"]);
+    Program::run("sysctl", command, SOON).unwrap();
+    for to in captured.pod.addresses() {
+        let said = stage.ask(&stage.actor("outside").pod, (to, LINES).into());
+        assert!(said.starts_with("through captured"), "{to}: {said}\n{}", stage.told());
     }
 }

@@ -41,7 +41,9 @@ pub fn guard(context: TcContext) -> i32 {
         Verdict::Harmless => return NEXT,
         Verdict::Segment if !is_from_packet_socket(skb) => return NEXT,
         Verdict::Segment => Counter::GuardInjected,
-        Verdict::Syn => Counter::GuardSyn,
+        // Under a flood the proxy's listener answers without a socket (SYN cookies).
+        Verdict::Answer if !has_socket(skb) => return NEXT,
+        Verdict::Syn | Verdict::Answer => Counter::GuardSyn,
         Verdict::Dns => Counter::GuardDns,
         Verdict::Fragment => Counter::GuardFragment,
         Verdict::Protocol => Counter::GuardProtocol,
@@ -61,6 +63,7 @@ pub fn host_guard(context: TcContext) -> i32 {
     let passes = match judge_frame(&Frame(skb), is_tagged(skb)) {
         Verdict::Harmless => true,
         Verdict::Segment => !is_from_packet_socket(skb),
+        Verdict::Answer => !has_socket(skb),
         _ => false,
     };
     if passes {
@@ -87,7 +90,7 @@ pub fn cgroup_guard(context: SkBuffContext) -> i32 {
         Verdict::Harmless => return CGROUP_PASS,
         Verdict::Segment if !is_from_raw_socket(skb) => return CGROUP_PASS,
         Verdict::Segment => Counter::CgroupGuardInjected,
-        Verdict::Syn => Counter::CgroupGuardSyn,
+        Verdict::Syn | Verdict::Answer => Counter::CgroupGuardSyn,
         Verdict::Dns => Counter::CgroupGuardDns,
         Verdict::Fragment => Counter::CgroupGuardFragment,
         Verdict::Protocol => Counter::CgroupGuardProtocol,
@@ -96,6 +99,14 @@ pub fn cgroup_guard(context: SkBuffContext) -> i32 {
     };
     count(stopped);
     CGROUP_DROP
+}
+
+/// Whether a socket sends this. An answer to a SYN is its listener's: what arrives is led to the proxy's, and
+/// a pod that leads it to its own, by the loopback device, or calls somebody who calls back at the same time
+/// (RFC 9293 section 3.5), is not to get past the proxy by that.
+#[inline(always)]
+fn has_socket(skb: *mut __sk_buff) -> bool {
+    !unsafe { (*skb).__bindgen_anon_2.sk }.is_null()
 }
 
 /// Whether the sender is a packet socket or one of AF_XDP, which give the frame as it is. The kernel's own

@@ -26,6 +26,8 @@ pub enum Verdict {
     Segment,
     /// A TCP segment with SYN and without ACK: it opens a connection.
     Syn,
+    /// A TCP segment with SYN and ACK: it takes up a connection.
+    Answer,
     /// A UDP datagram to port 53.
     Dns,
     /// A fragment of something else than UDP and ICMP, or one that does not show its header.
@@ -60,6 +62,7 @@ const MAX_EXTENSION_HEADERS: u32 = 6;
 
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
+const ANSWER: u8 = SYN | ACK;
 const DNS: u16 = 53;
 
 /// Judges an Ethernet frame. `tagged`: whether a VLAN tag stands beside it, in the kernel's metadata;
@@ -157,8 +160,11 @@ fn judge_fragment(bytes: &impl Bytes, at: u32, protocol: u8, first: bool, length
 fn judge_payload(bytes: &impl Bytes, at: u32, protocol: u8) -> Verdict {
     match protocol {
         TCP => match bytes.load::<1>(at + 13) {
-            Some([flags]) if flags & (SYN | ACK) == SYN => Verdict::Syn,
-            Some(_) => Verdict::Segment,
+            Some([flags]) => match flags & (SYN | ACK) {
+                SYN => Verdict::Syn,
+                ANSWER => Verdict::Answer,
+                _ => Verdict::Segment,
+            },
             None => Verdict::Malformed,
         },
         UDP => match bytes.load::<2>(at + 2) {

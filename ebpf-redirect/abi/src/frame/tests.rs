@@ -5,7 +5,7 @@ extern crate std;
 use std::vec;
 use std::vec::Vec;
 
-use super::Verdict::{Dns, Ethertype, Fragment, Harmless, Malformed, Protocol, Segment, Syn};
+use super::Verdict::{Answer, Dns, Ethertype, Fragment, Harmless, Malformed, Protocol, Segment, Syn};
 use super::{Bytes, Verdict, judge_frame, judge_packet};
 
 impl Bytes for Vec<u8> {
@@ -98,10 +98,13 @@ fn judged_v6(packet: &[u8]) -> Verdict {
 }
 
 #[test]
-fn syn_without_ack_opens_whatever_else_is_set() {
+fn syn_opens_without_ack_and_answers_with_it_whatever_else_is_set() {
     for extra in 0..=u8::MAX {
-        let opens = extra & (SYN | ACK) == SYN;
-        let expected = if opens { Syn } else { Segment };
+        let expected = match (extra & SYN != 0, extra & ACK != 0) {
+            (true, false) => Syn,
+            (true, true) => Answer,
+            (false, _) => Segment,
+        };
         assert_eq!(judged_v4(&ipv4(6, 0, 0, &tcp(extra))), expected, "{extra:#04x}");
         assert_eq!(judged_v6(&ipv6(&[], 6, &tcp(extra))), expected, "{extra:#04x}");
     }
