@@ -137,3 +137,23 @@ fn syn_cookies_of_the_proxys_listener_reach_their_client() {
         assert!(said.starts_with("through captured"), "{to}: {said}\n{}", stage.told());
     }
 }
+
+/// One pod's interfaces are not what the others wait for.
+#[test]
+fn a_pod_with_a_thousand_interfaces_does_not_hold_up_the_agent() {
+    let mut stage = stage();
+    let mut command = stage.actor("thief").pod.command("sh");
+    let pairs = "for n in $(seq 1 600); do echo link add a$n type veth peer name b$n; done | ip -batch -";
+    command.args(["-c", pairs]);
+    Program::run("ip -batch", command, SOON * 4).unwrap();
+    let to = stage.actor("outside").pod.addresses()[0];
+    for (enrolled, way) in [(true, "through"), (false, "past")] {
+        stage.label("stranger", enrolled).unwrap();
+        stage.until_way(stage.actor("stranger"), to, way).unwrap();
+    }
+    // However many there are, a few are guarded: those that were there first among them.
+    let mut pins = std::process::Command::new("find");
+    pins.arg(stage.node.pins()).args(["-name", "guard_*"]);
+    let guards = Program::run("find", pins, SOON).unwrap().lines().count();
+    assert!((3..200).contains(&guards), "{guards} guards");
+}

@@ -14,6 +14,12 @@ use crate::{
     sys::{self, Place, Target},
 };
 
+/// The most interfaces of one pod that are guarded, by their numbers: those that were there first. A pod
+/// that may make more (CAP_NET_ADMIN) reaches the outside by these alone.
+const MAX_INTERFACES: usize = 64;
+/// The most that are newly guarded by one call, so that no pod holds up what others wait for.
+const NEW_AT_ONCE: usize = 8;
+
 impl Kernel {
     /// Guards interfaces that the pod has gained and forgets those that it has lost; returns what cannot
     /// be guarded on the node's side. Call it once a second.
@@ -32,9 +38,16 @@ impl Kernel {
             let interfaces = route::interfaces()?;
             Ok((interfaces, route::netns_id(own.as_fd()).ok().flatten()))
         })??;
+        let (interfaces, mut remarks) = bounded(interfaces);
+        let known = self.pins.link_names(slot)?;
+        let mut left = if renew { MAX_INTERFACES } else { NEW_AT_ONCE };
         let mut wanted = Vec::new();
-        let mut remarks = Vec::new();
-        for interface in interfaces.iter().filter(|interface| !interface.loopback) {
+        for interface in &interfaces {
+            if !known.contains(&format!("{}_{}", GUARD.0, interface.index)) {
+                // The next call goes on with them.
+                let Some(less) = left.checked_sub(1) else { continue };
+                left = less;
+            }
             wanted.push(self.guard_inside(slot, netns, interface, renew)?);
             match peer(interface, own_id) {
                 Ok(None) => {}
@@ -99,6 +112,20 @@ impl Kernel {
     }
 }
 
+/// The interfaces that are guarded, and a remark where there are more.
+fn bounded(mut interfaces: Vec<Interface>) -> (Vec<Interface>, Vec<String>) {
+    interfaces.retain(|interface| !interface.loopback);
+    interfaces.sort_by_key(|interface| interface.index);
+    let mut remarks = Vec::new();
+    if interfaces.len() > MAX_INTERFACES {
+        remarks.push(format!(
+            "it has more than {MAX_INTERFACES} interfaces; those that came last are not guarded"
+        ));
+        interfaces.truncate(MAX_INTERFACES);
+    }
+    (interfaces, remarks)
+}
+
 /// Whether a pin is that of a guard.
 pub(super) fn is_guard(name: &str) -> bool {
     name.starts_with("guard_") || is_host_guard(name)
@@ -149,6 +176,17 @@ mod tests {
             assert!(remark.contains("eth0") && remark.contains("CAP_NET_RAW"), "{remark}");
         }
         assert!(super::peer(&interface("veth", Some(9), Some(0)), None).is_err());
+    }
+
+    #[test]
+    fn a_pods_first_interfaces_are_guarded_however_many_it_makes() {
+        let made = |index: u32| Interface { index, ..interface("veth", None, None) };
+        let lo = Interface { loopback: true, ..made(1) };
+        let (few, remarks) = bounded(vec![lo.clone(), made(3), made(2)]);
+        assert_eq!((few, remarks), (vec![made(2), made(3)], Vec::new()));
+        let (first, remarks) = bounded((1..=1000).rev().map(made).chain([lo]).collect());
+        assert_eq!(first.iter().map(|one| one.index).collect::<Vec<_>>(), (1..=64).collect::<Vec<_>>());
+        assert_eq!(remarks.len(), 1);
     }
 
     #[test]
