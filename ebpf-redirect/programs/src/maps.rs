@@ -65,10 +65,15 @@ pub fn count(counter: Counter) {
     }
 }
 
-/// How many connections of the pod were begun and not yet answered.
+/// How many connections of the pod were begun and not yet answered. Less than none after a renewal of the
+/// programs, whose map begins anew: what was begun under the old ones ends under these.
 #[inline(always)]
 pub fn half_open() -> u64 {
-    HALF_OPEN.get(0).copied().unwrap_or(u64::MAX)
+    match HALF_OPEN.get(0) {
+        Some(value) if (*value as i64) < 0 => 0,
+        Some(value) => *value,
+        None => u64::MAX,
+    }
 }
 
 /// One connection more, or one less.
