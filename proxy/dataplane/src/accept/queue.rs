@@ -67,6 +67,12 @@ impl Queue {
                     Err(error) => tracing::debug!(%error, "connection gone before it was served"),
                 },
                 Err(error) if is_of_connection(&error) => {}
+                // EINVAL: it listens no more. A pod that may destroy sockets has destroyed ours; its
+                // connections are refused until it has new listeners, and nobody else's.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                    tracing::error!(listener = self.name, %error, "the listener was ended by another");
+                    std::future::pending::<()>().await;
+                }
                 Err(error) => {
                     tracing::warn!(listener = self.name, %error, "cannot accept connections");
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
