@@ -25,6 +25,7 @@ pub mod engine;
 pub mod forward;
 #[doc(hidden)]
 pub mod fuzzing;
+mod hbone;
 pub mod identify;
 pub mod judge;
 pub mod limits;
@@ -38,6 +39,7 @@ pub mod secure;
 pub mod serve;
 #[cfg(test)]
 mod testing;
+mod wire;
 
 pub use capture::Capture;
 pub use engine::{Engine, EngineSettings};

@@ -21,13 +21,14 @@ use super::{
     guard::Guard,
     line::{Line, Tunnel},
     story::Story,
-    stream::{Client, Rewound},
+    stream::Client,
 };
 use crate::{
     Limits, Refusal,
     forward::tunnel,
     record,
     reply::{self, ReplyContext},
+    wire::Rewound,
 };
 
 /// After the last response: how long, and for how many bytes, the client's own are read and thrown

@@ -9,14 +9,9 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Decide, House,
-    exchange::exchange,
-    guard::poll_deadline,
-    line::Line,
-    stream::{Client, Rewound},
-    watched::watch,
+    Decide, House, exchange::exchange, guard::poll_deadline, line::Line, stream::Client, watched::watch,
 };
-use crate::Limits;
+use crate::{Limits, wire::Rewound};
 
 /// Flow-control windows: what a client may send ahead of its reader.
 const STREAM_WINDOW: u32 = 256 * 1024;
