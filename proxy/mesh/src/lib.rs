@@ -15,5 +15,8 @@ pub mod snapshot;
 pub use check::{Checked, check};
 pub use files::read_objects;
 pub use routing::destination::Endpoint;
-pub use settings::{ManifestLimits, MeshSettings, WorkloadSettings};
-pub use snapshot::{Declared, Pod, Probe, ProbeKind, ServicePortAt, Snapshot, Workload, is_made_up};
+pub use settings::{ManifestLimits, MeshSettings, TunnelKind, TunnelSettings, WorkloadSettings};
+pub use snapshot::{
+    Declared, HBONE_PORT, Pod, Probe, ProbeKind, ServicePortAt, Snapshot, Toward, Tunnel, TunnelWay,
+    Workload, is_made_up,
+};

@@ -37,8 +37,52 @@ pub struct MeshSettings {
     /// Addresses of Services, beside their `clusterIP`: `namespace/name` to an IP address. Calls of
     /// captured pods to one of them lead to the Service's workloads.
     pub service_addresses: BTreeMap<String, IpAddr>,
+    /// How the proxy in front of a workload that is not on this node is spoken to, whatever its pods'
+    /// labels say: `namespace/name` to `{kind, address}`.
+    pub tunnels: BTreeMap<String, TunnelSettings>,
     /// What manifests may cost.
     pub limits: ManifestLimits,
+}
+
+/// How the proxy in front of a workload is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TunnelSettings {
+    /// `hbone`, `sidecar` (mTLS as Istio's sidecars speak it) or `none` (as it is).
+    pub kind: TunnelKind,
+    /// Where HBONE is spoken; port 15008 of the pod's address where not given. Of `hbone` alone.
+    #[serde(default)]
+    pub address: Option<SocketAddr>,
+}
+
+/// A kind of tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum TunnelKind {
+    /// HTTP/2 CONNECT over mutual TLS.
+    Hbone,
+    /// Mutual TLS at the port itself.
+    Sidecar,
+    /// Neither.
+    None,
+}
+
+impl TunnelSettings {
+    /// Whether it makes sense.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check(&self) -> Result<(), &'static str> {
+        match (self.kind, self.address) {
+            (TunnelKind::Hbone, None) => Ok(()),
+            (TunnelKind::Hbone, Some(address)) if address.port() == 0 => Err("port 0 is no port"),
+            (TunnelKind::Hbone, Some(address)) if address.ip().is_unspecified() => {
+                Err("`address` names no host")
+            }
+            (TunnelKind::Hbone, Some(_)) | (_, None) => Ok(()),
+            (_, Some(_)) => Err("`address` is of the kind `hbone` alone"),
+        }
+    }
 }
 
 /// `mesh.limits:` what manifests may cost; beyond, they are refused.
@@ -74,6 +118,7 @@ impl Default for MeshSettings {
             strict_target: true,
             upstreams: BTreeMap::new(),
             service_addresses: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
             limits: ManifestLimits::default(),
         }
     }

@@ -16,7 +16,7 @@ use super::{
     drafts::{self, Draft, Drafts},
     gateways,
     objects::Sorted,
-    services,
+    services, tunnels,
 };
 use crate::{
     routing::{
@@ -43,6 +43,7 @@ pub(super) fn build(
     let namespaces = namespace_labels(&sorted.namespaces);
     let mut workloads = drafts::read(&sorted.workloads, &mut problems);
     drafts::merge(&mut workloads, settings, &mut problems);
+    tunnels::merge(&mut workloads, settings, &mut problems);
     drafts::make_up_addresses(&mut workloads);
     let ambiguous = drafts::ambiguous(&workloads, &mut problems);
     let services = services::read(&sorted.services, &workloads, &mut problems);
@@ -160,6 +161,7 @@ impl Context<'_> {
             probes: draft.probes.clone(),
             pods: draft.pods(self.namespaces.get(&name.namespace)),
             protocols: std::collections::BTreeMap::new(),
+            tunnel: draft.tunnel,
         }
     }
 }

@@ -15,7 +15,7 @@ use super::{
     enrolment, null_is_default,
     pods::{Pod, PodSpec, Probe},
 };
-use crate::settings::{FhirSettings, MeshSettings, WorkloadSettings};
+use crate::settings::{FhirSettings, MeshSettings, TunnelSettings, WorkloadSettings};
 
 /// Made-up addresses come from here: reserved (RFC 1112 §4), so nobody's real one.
 const MADE_UP: u32 = 0xf000_0000;
@@ -38,6 +38,7 @@ pub(super) struct Draft {
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) probes: Vec<Probe>,
     pub(super) pods: Vec<Pod>,
+    pub(super) tunnel: Option<TunnelSettings>,
 }
 
 /// Drafts by name.

@@ -142,5 +142,6 @@ fn make_up(key: &GatewayKey, served: &[&Gateway], snapshot: &Snapshot) -> Worklo
         probes: Vec::new(),
         pods: Vec::new(),
         protocols: BTreeMap::new(),
+        tunnel: None,
     }
 }

@@ -12,6 +12,9 @@ mod pods;
 mod services;
 #[cfg(test)]
 mod tests;
+mod tunnels;
+#[cfg(test)]
+mod tunnels_tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -27,7 +30,7 @@ use policy::{
 
 use crate::{
     routing::{GatewayKey, RouteQuery, Routed, table::Sources},
-    settings::{FhirSettings, MeshSettings},
+    settings::{FhirSettings, MeshSettings, TunnelSettings},
 };
 use addresses::ByAddress;
 use gateways::GatewaySlots;
@@ -35,6 +38,7 @@ use gateways::GatewaySlots;
 pub use addresses::{Declared, ServicePortAt};
 pub use drafts::is_made_up;
 pub use pods::{Pod, Probe, ProbeKind};
+pub use tunnels::{HBONE_PORT, Toward, Tunnel, TunnelWay};
 
 /// One moment of the mesh.
 #[derive(Debug, Default)]
@@ -89,6 +93,8 @@ pub struct Workload {
     pub pods: Vec<Pod>,
     /// What Services declare of its container ports.
     pub protocols: BTreeMap<u16, Declared>,
+    /// How its proxy is spoken to, where the settings say.
+    pub tunnel: Option<TunnelSettings>,
 }
 
 impl Workload {
