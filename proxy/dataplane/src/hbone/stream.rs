@@ -3,8 +3,10 @@
 //! The end of a direction is END_STREAM, and the other direction goes on. A reset is an error on both.
 
 use std::{
-    io,
+    any::Any,
+    fmt, io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -18,7 +20,6 @@ use crate::serve::Client;
 const CHUNK: usize = 64 * 1024;
 
 /// See the module. Dropped before both directions have ended, it is reset.
-#[derive(Debug)]
 pub(crate) struct Stream {
     send: SendStream<Bytes>,
     receive: RecvStream,
@@ -26,11 +27,24 @@ pub(crate) struct Stream {
     rest: Bytes,
     /// We have said everything.
     ended: bool,
+    /// Held for as long as the stream is: its place among others.
+    _hold: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream").field("ended", &self.ended).finish_non_exhaustive()
+    }
 }
 
 impl Stream {
     pub(crate) fn new(send: SendStream<Bytes>, receive: RecvStream) -> Self {
-        Self { send, receive, rest: Bytes::new(), ended: false }
+        Self { send, receive, rest: Bytes::new(), ended: false, _hold: None }
+    }
+
+    /// The same stream; `hold` is dropped with it.
+    pub(crate) fn holding(self, hold: Arc<dyn Any + Send + Sync>) -> Self {
+        Self { _hold: Some(hold), ..self }
     }
 
     /// Waits for room for at least one byte.
