@@ -7,7 +7,7 @@ use policy::SpiffeId;
 use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::GeneralName;
 
-use super::{Peer, PeerError, shape};
+use super::{Peer, PeerError, shape, subject};
 
 /// Longest subject told; a longer one is left out.
 const SUBJECT_BYTES: usize = 1024;
@@ -30,10 +30,9 @@ pub fn forwarded_client_cert(
         let _ = write!(text, "{byte:02x}");
     }
     let subject = certificate.subject().to_string();
-    let plain = |byte: u8| byte.is_ascii_graphic() || byte == b' ';
-    let subject =
-        if subject.len() <= SUBJECT_BYTES && subject.bytes().all(plain) { subject } else { String::new() };
-    let _ = write!(text, ";Subject=\"{}\"", subject.replace('\\', "\\\\").replace('"', "\\\""));
+    let subject = subject::rfc2253(certificate.subject());
+    let subject = if subject.len() <= SUBJECT_BYTES { subject.as_str() } else { "" };
+    let _ = write!(text, ";Subject=\"{subject}\"");
     let _ = write!(text, ";URI={}", peer.id);
     let names = certificate.subject_alternative_name().map_err(|_| PeerError::Malformed)?;
     for name in names.iter().flat_map(|names| &names.value.general_names) {

@@ -15,6 +15,7 @@ mod id;
 mod reason;
 mod settings;
 mod shape;
+mod subject;
 pub mod supply;
 #[cfg(test)]
 mod tests;
