@@ -111,4 +111,59 @@ pub enum UpstreamFault {
     /// Pool and pending limits: 503, `UO`.
     #[error("upstream connect error or disconnect/reset before headers. reset reason: overflow")]
     Overflow,
+    /// The way there with the caller's identity could not be had: 503, `UF`.
+    #[error(
+        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure"
+    )]
+    Tunnel(#[from] TunnelFault),
+}
+
+/// Why a destination could not be reached with the caller's identity. It is never reached without.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum TunnelFault {
+    /// The TLS handshake: no certificate of our own, or why the peer was not believed.
+    #[error("{0}")]
+    Handshake(&'static str),
+    /// The address is that of several workloads: whom to expect is not known.
+    #[error("contested_address")]
+    Contested,
+    /// The tunnel would lead to this proxy itself.
+    #[error("own_listener")]
+    Loop,
+    /// The peer does not speak HBONE as it should.
+    #[error("tunnel_protocol")]
+    Protocol,
+    /// The peer closed the connection.
+    #[error("tunnel_closed")]
+    Closed,
+    /// No answer in time.
+    #[error("tunnel_timeout")]
+    Silent,
+    /// The connection was ended because the peer, or we, are verified no longer.
+    #[error("{0}")]
+    Unverified(&'static str),
+    /// 401: the destination's policy denies it.
+    #[error("policy_denied")]
+    Denied,
+    /// 400: the destination refuses the tunnel itself.
+    #[error("tunnel_refused")]
+    Refused,
+    /// 503: the application is not reached behind the tunnel.
+    #[error("tunnel_unreached")]
+    Unreached,
+    /// Another answer than 200.
+    #[error("tunnel_answer_{0}")]
+    Answer(u16),
+}
+
+impl TunnelFault {
+    /// What an answer to CONNECT means (ztunnel's statuses).
+    pub(crate) fn of(status: u16) -> Self {
+        match status {
+            401 => Self::Denied,
+            400 => Self::Refused,
+            503 => Self::Unreached,
+            other => Self::Answer(other),
+        }
+    }
 }

@@ -7,7 +7,11 @@ use mesh::routing::{RetryOn, RetryPolicy};
 use tokio::time::Instant;
 
 use super::{Answered, attempt::Failure};
-use crate::{dice::Dice, record, refusal::UpstreamFault};
+use crate::{
+    dice::Dice,
+    record,
+    refusal::{TunnelFault, UpstreamFault},
+};
 
 /// Envoy's default back-off: the base, and ten times as much at most.
 const BASE: Duration = Duration::from_millis(25);
@@ -32,11 +36,18 @@ pub(super) fn after_failure(failure: &Failure, policy: Option<&RetryPolicy>, mad
     let on = &policy.on;
     let any_reset = on.reset || on.gateway_error || on.server_error;
     let wanted = match failure.fault {
-        UpstreamFault::ConnectFailed | UpstreamFault::ConnectTimeout => any_reset || on.connect_failure,
+        // Nothing of the request has left.
+        UpstreamFault::ConnectFailed
+        | UpstreamFault::ConnectTimeout
+        | UpstreamFault::Tunnel(TunnelFault::Closed | TunnelFault::Silent | TunnelFault::Unreached) => {
+            any_reset || on.connect_failure
+        }
         UpstreamFault::ClosedBeforeHead if failure.refused => any_reset || on.connect_failure,
         UpstreamFault::ClosedBeforeHead | UpstreamFault::Protocol | UpstreamFault::Timeout => any_reset,
         // More of what is too much already.
         UpstreamFault::Overflow => false,
+        // Nobody is believed more for being asked again.
+        UpstreamFault::Tunnel(_) => false,
     };
     wanted.then_some(Retry::Backoff)
 }

@@ -4,7 +4,16 @@
 //! | part | does |
 //! |---|---|
 //! | [`stream`] | one tunnel's bytes |
+//! | [`client`], [`pool`], [`lanes`] | calling: a connection, those that are kept, and for whom |
 
+mod client;
+mod lanes;
+mod pool;
 mod stream;
+#[cfg(test)]
+mod pool_tests;
 
+pub(crate) use client::{Ended, Lost, Patience};
+pub(crate) use lanes::{Between, From, Lanes};
+pub(crate) use pool::Lane;
 pub(crate) use stream::Stream;

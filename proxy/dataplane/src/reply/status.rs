@@ -65,7 +65,8 @@ fn of_upstream(fault: UpstreamFault) -> StatusCode {
         UpstreamFault::ConnectFailed
         | UpstreamFault::ConnectTimeout
         | UpstreamFault::ClosedBeforeHead
-        | UpstreamFault::Overflow => StatusCode::SERVICE_UNAVAILABLE,
+        | UpstreamFault::Overflow
+        | UpstreamFault::Tunnel(_) => StatusCode::SERVICE_UNAVAILABLE,
         UpstreamFault::Protocol => StatusCode::BAD_GATEWAY,
         UpstreamFault::Timeout => StatusCode::GATEWAY_TIMEOUT,
     }
@@ -146,7 +147,7 @@ pub(crate) fn flags(refusal: &Refusal) -> &'static str {
         Refusal::Malformed(_) | Refusal::Head(_) | Refusal::Target(_) | Refusal::Limit(_) => "DPE",
         Refusal::Answered(answer) if answer.details == "fault_filter_abort" => "FI",
         Refusal::Upstream(fault) => match fault {
-            UpstreamFault::ConnectFailed | UpstreamFault::ConnectTimeout => "UF",
+            UpstreamFault::ConnectFailed | UpstreamFault::ConnectTimeout | UpstreamFault::Tunnel(_) => "UF",
             UpstreamFault::ClosedBeforeHead => "UC",
             UpstreamFault::Protocol => "UPE",
             UpstreamFault::Timeout => "UT",
@@ -167,6 +168,9 @@ pub(crate) fn details(refusal: &Refusal) -> Cow<'static, str> {
         Refusal::NoRoute => "route_not_found".into(),
         Refusal::NoDestination(_) => "no_healthy_upstream".into(),
         Refusal::Answered(answer) => answer.details.into(),
+        Refusal::Upstream(UpstreamFault::Tunnel(fault)) => {
+            format!("upstream_reset_before_response_started{{{fault}}}").into()
+        }
         Refusal::Upstream(fault) => upstream_details(*fault).into(),
         Refusal::Internal(_) => "internal_error".into(),
         Refusal::Dropped(_) => "connection_dropped".into(),
@@ -183,7 +187,9 @@ fn rbac_details(decision: &Decision) -> String {
 
 fn upstream_details(fault: UpstreamFault) -> &'static str {
     match fault {
-        UpstreamFault::ConnectFailed => "upstream_reset_before_response_started{remote_connection_failure}",
+        UpstreamFault::ConnectFailed | UpstreamFault::Tunnel(_) => {
+            "upstream_reset_before_response_started{remote_connection_failure}"
+        }
         UpstreamFault::ConnectTimeout => "upstream_reset_before_response_started{connection_timeout}",
         UpstreamFault::ClosedBeforeHead => "upstream_reset_before_response_started{connection_termination}",
         UpstreamFault::Protocol => "upstream_reset_before_response_started{protocol_error}",
