@@ -170,7 +170,10 @@ impl Settings {
             }
         }
         if let Some(certificates) = &self.identity.certificates {
-            let below = |(field, message)| (format!("identity.certificates.{field}"), message);
+            let below = |(field, message): (String, String)| {
+                let dot = if field.is_empty() { "" } else { "." };
+                (format!("identity.certificates{dot}{field}"), message)
+            };
             certificates.check().map_err(below)?;
         }
         for (index, workload) in self.mesh.workloads.iter().enumerate() {

@@ -26,7 +26,10 @@ pub use bundle::{Bundle, BundleError, TrustBundles};
 pub use forwarded::forwarded_client_cert;
 pub use id::{IdError, parse_id};
 pub use reason::PeerError;
-pub use settings::{CertificateFolder, CertificateSettings, EmbeddedCaSettings, TrustSettings};
+pub use settings::{
+    CertificateFolder, CertificateSettings, EmbeddedCaSettings, IstioCaSettings, TrustSettings,
+    WorkloadApiSettings,
+};
 pub use supply::{Handle, Supply, SupplyError, Svid};
 pub use verifier::{PeerVerifier, handshake_reason};
 pub use verify::{Peer, Role, peer_of};

@@ -207,3 +207,47 @@ fn paths_of_certificates_are_taken_from_the_files_folder() {
         (vec![here("l")], vec![here("b")])
     );
 }
+
+#[test]
+fn certificates_come_from_exactly_one_supplier_and_its_mistakes_are_named() {
+    const ISTIO: &str =
+        "istioCa: {address: 'istiod.istio-system.svc:15012', caFile: ca.pem, tokenFile: token";
+    const AGENT: &str = "workloadApi: {socket: unix:///run/agent.sock}";
+    let istio = |more: &str| format!("{{{ISTIO}{more}}}}}");
+    for (certificates, field, message) in [
+        ("{crls: [x]}".to_owned(), "", "one of `embedded`, `files`, `workloadApi`, `istioCa` is needed"),
+        (
+            format!("{{embedded: {{folder: ca}}, {AGENT}}}"),
+            ".workloadApi",
+            "`embedded` or from `workloadApi`",
+        ),
+        (format!("{{{AGENT}, {ISTIO}}}}}"), ".istioCa", "`workloadApi` or from `istioCa`"),
+        ("{workloadApi: {socket: 'tcp://127.0.0.1:80'}}".to_owned(), ".workloadApi.socket", "unix:///path"),
+        ("{workloadApi: {socket: 'unix://run/a.sock'}}".to_owned(), ".workloadApi.socket", "absolute path"),
+        ("{workloadApi: {socket: a, timeoutMs: 0}}".to_owned(), ".workloadApi.timeoutMs", "between 1"),
+        (istio("").replace(":15012", ""), ".istioCa.address", "host:port"),
+        (istio("").replace("15012", "0"), ".istioCa.address", "a port"),
+        (istio("").replace("istiod.", "https://istiod."), ".istioCa.address", "neither a name"),
+        (istio(", serverName: 'a b'"), ".istioCa.serverName", "neither a name"),
+        (istio(", clusterId: \"a\\nb\""), ".istioCa.clusterId", "visible ASCII"),
+        (istio(", leafSeconds: 1"), ".istioCa.leafSeconds", "60 seconds"),
+        (istio(", timeoutMs: 600001"), ".istioCa.timeoutMs", "between 1"),
+    ] {
+        let plain = WORKLOAD.replace(", tls: TLS", "");
+        assert_ne!(plain, WORKLOAD);
+        let text = plain + &format!("identity: {{certificates: {certificates}}}\n");
+        let problem = Settings::parse("s.yaml", &text).unwrap_err();
+        assert_eq!(problem.field, format!("identity.certificates{field}"), "{problem:?}");
+        assert!(problem.message.contains(message), "{problem:?}");
+    }
+    for (socket, path) in
+        [("unix:///a/b", "/a/b"), ("unix:/a/b", "/a/b"), ("/a/b", "/a/b"), ("a/b", "/s/a/b")]
+    {
+        let text = format!("identity: {{certificates: {{workloadApi: {{socket: '{socket}'}}}}}}\n");
+        let mut settings =
+            Settings::parse("s.yaml", &(WORKLOAD.replace("TLS", "{mesh: true}") + &text)).unwrap();
+        settings.take_paths_from(std::path::Path::new("/s"));
+        let api = settings.identity.certificates.unwrap().workload_api.unwrap();
+        assert_eq!((api.socket.to_str(), api.timeout_ms), (Some(path), 10_000));
+    }
+}

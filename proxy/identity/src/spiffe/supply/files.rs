@@ -13,7 +13,7 @@ use futures_util::future::BoxFuture;
 use policy::WorkloadName;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::{Ask, Material, Next, Supplier, SupplyError, Svid, trust::read};
+use super::{Ask, Known, Material, Next, Supplier, SupplyError, Svid, trust::read};
 use crate::spiffe::CertificateFolder;
 
 /// The largest file of a certificate, key or roots.
@@ -23,12 +23,13 @@ const FILE_BYTES: u64 = 1024 * 1024;
 pub(super) struct Files {
     /// By `namespace/name` of the service account.
     folders: HashMap<String, PathBuf>,
+    trust_domain: String,
 }
 
 impl Files {
-    pub(super) fn new(folders: &[CertificateFolder]) -> Self {
+    pub(super) fn new(folders: &[CertificateFolder], trust_domain: &str) -> Self {
         let entry = |entry: &CertificateFolder| (entry.service_account.clone(), entry.folder.clone());
-        Self { folders: folders.iter().map(entry).collect() }
+        Self { folders: folders.iter().map(entry).collect(), trust_domain: trust_domain.to_owned() }
     }
 }
 
@@ -45,7 +46,7 @@ impl Supplier for Files {
         })
     }
 
-    fn roots(&self) -> Result<Vec<CertificateDer<'static>>, SupplyError> {
+    fn known(&self) -> Result<Known, SupplyError> {
         let mut folders: Vec<_> = self.folders.values().collect();
         // Always the same order: a change of it is no change of what is trusted.
         folders.sort();
@@ -56,7 +57,7 @@ impl Supplier for Files {
                 roots.extend(certificates(&file)?);
             }
         }
-        Ok(roots)
+        Known::own(&self.trust_domain, roots)
     }
 
     fn next(&self, _: &Svid) -> Next {

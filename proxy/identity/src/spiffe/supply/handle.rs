@@ -9,11 +9,8 @@ use policy::SpiffeId;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Ask, Next, Supplier, SupplyError, Svid, dice};
-use crate::{
-    Clock,
-    spiffe::{CertificateSettings, TrustBundles},
-};
+use super::{Ask, Next, Supplier, SupplyError, Svid, Trust, dice, pause};
+use crate::{Clock, spiffe::CertificateSettings};
 
 /// How often a supplier whose certificates change by themselves is asked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -89,7 +86,7 @@ impl Handle {
 pub(super) fn make(
     id: SpiffeId,
     supplier: Arc<dyn Supplier>,
-    trust: watch::Receiver<Arc<TrustBundles>>,
+    trust: Arc<Trust>,
     (settings, clock): (Arc<CertificateSettings>, Clock),
     stop: CancellationToken,
 ) -> (Arc<Handle>, impl Future<Output = ()> + Send + 'static) {
@@ -110,7 +107,7 @@ pub(super) fn make(
 struct Keeper {
     id: SpiffeId,
     supplier: Arc<dyn Supplier>,
-    trust: watch::Receiver<Arc<TrustBundles>>,
+    trust: Arc<Trust>,
     settings: Arc<CertificateSettings>,
     clock: Clock,
     publish: watch::Sender<Option<Arc<Svid>>>,
@@ -120,12 +117,18 @@ struct Keeper {
 impl Keeper {
     async fn keep(self) {
         loop {
-            match self.attempt().await {
-                Ok(()) => self.rest().await,
-                Err(error) => {
-                    let pause = self.failed(&error);
-                    tokio::time::sleep(pause).await;
+            // Before the question: what is said in the meantime counts.
+            let changed = self.supplier.changed();
+            let pause = self.attempt().await.err().map(|error| self.failed(&error));
+            let rest = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => self.rest().await,
                 }
+            };
+            tokio::select! {
+                () = changed => {}
+                () = rest => {}
             }
         }
     }
@@ -135,7 +138,8 @@ impl Keeper {
         let material = self.supplier.supply(Ask { id: &self.id, held: held.as_deref() }).await?;
         let fresh = match material {
             Some(material) => {
-                let trust = Arc::clone(&self.trust.borrow());
+                // Roots may have come with it.
+                let trust = Trust::current(&self.trust).await;
                 Some(Svid::new(&self.id, material, &trust, self.clock.now())?)
             }
             None => None,
@@ -159,6 +163,7 @@ impl Keeper {
         let Some(held) = held else { return tokio::time::sleep(LOOK_EVERY).await };
         match self.supplier.next(&held) {
             Next::Look => tokio::time::sleep(LOOK_EVERY).await,
+            Next::Told => std::future::pending().await,
             Next::Renew => {
                 let at = held.renew_at(dice());
                 loop {
@@ -182,10 +187,8 @@ impl Keeper {
         }
         state.error = Some(text);
         state.failures += 1;
-        let doubled = state.failures_in_row.min(16);
+        let pause = pause(&self.settings, state.failures_in_row);
         state.failures_in_row = state.failures_in_row.saturating_add(1);
-        let longest = Duration::from_millis(self.settings.retry_max_ms);
-        let pause = Duration::from_millis(self.settings.retry_min_ms).saturating_mul(1 << doubled);
-        pause.min(longest).mul_f64(0.8 + 0.2 * dice())
+        pause
     }
 }

@@ -8,15 +8,19 @@
 mod embedded;
 mod files;
 mod handle;
+mod istio_ca;
+mod remote;
 mod svid;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod workload_api;
 
 use std::{
     collections::HashMap,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
@@ -24,6 +28,7 @@ use policy::SpiffeId;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroize;
 
 use super::{BundleError, CertificateSettings, PeerError, TrustBundles};
 use crate::Clock;
@@ -34,7 +39,9 @@ pub use trust::TrustStatus;
 
 use embedded::EmbeddedCa;
 use files::Files;
-use trust::Trust;
+use istio_ca::IstioCa;
+use trust::{Known, Trust};
+use workload_api::WorkloadApi;
 
 /// Why a certificate or a root cannot be had.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -70,43 +77,67 @@ pub enum SupplyError {
     /// Certificate and key do not fit.
     #[error("the key of {0} cannot be used: {1}")]
     Key(String, String),
+    /// Who hands out certificates is not there, or refuses us.
+    #[error("{0}: {1}")]
+    Down(String, String),
+    /// What was answered cannot be used.
+    #[error("the answer for {0} cannot be used: {1}")]
+    Answer(String, String),
     /// The authority could not sign.
     #[error("the authority cannot sign: {0}")]
     Sign(String),
 }
 
-/// A certificate and its key, as a supplier hands them over.
-pub(super) struct Material {
+/// A certificate and its key, as a supplier hands them over. The key is wiped when it is dropped.
+struct Material {
     /// Leaf first.
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: PrivateKeyDer<'static>,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Drop for Material {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
 }
 
 /// Where certificates come from.
-pub(super) trait Supplier: Send + Sync + 'static {
+trait Supplier: Send + Sync + 'static {
     /// A certificate for this workload; `None` where the one that was handed over last is still the newest.
     fn supply<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Option<Material>, SupplyError>>;
 
-    /// The roots of the mesh's own trust domain, as far as this supplier knows them. May block.
-    fn roots(&self) -> Result<Vec<CertificateDer<'static>>, SupplyError>;
+    /// Whom it says to trust. May block.
+    fn known(&self) -> Result<Known, SupplyError>;
 
     /// When to ask for a workload's certificate again.
     fn next(&self, svid: &Svid) -> Next;
+
+    /// Goes up whenever `known` may have changed, where that is not found out by looking.
+    fn version(&self) -> u64 {
+        0
+    }
+
+    /// Done when the supplier has something new to say after this call; by itself never.
+    fn changed(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// One question to a supplier.
-pub(super) struct Ask<'a> {
-    pub(super) id: &'a SpiffeId,
+struct Ask<'a> {
+    id: &'a SpiffeId,
     /// What is in service now.
-    pub(super) held: Option<&'a Svid>,
+    held: Option<&'a Svid>,
 }
 
 /// When to ask a supplier again.
-pub(super) enum Next {
+enum Next {
     /// Well before two thirds of the certificate's life are over.
     Renew,
     /// It may change at any time.
     Look,
+    /// It says itself when there is another.
+    Told,
 }
 
 /// The certificates of our workloads and the bundles that peers are verified by.
@@ -138,9 +169,14 @@ impl Supply {
         stop: CancellationToken,
     ) -> Result<Arc<Self>, SupplyError> {
         let settings = Arc::new(settings);
-        let supplier: Arc<dyn Supplier> = match &settings.embedded {
-            Some(embedded) => Arc::new(EmbeddedCa::new(embedded.clone(), trust_domain, clock)),
-            None => Arc::new(Files::new(&settings.files)),
+        let supplier: Arc<dyn Supplier> = if let Some(embedded) = &settings.embedded {
+            Arc::new(EmbeddedCa::new(embedded.clone(), trust_domain, clock))
+        } else if let Some(api) = &settings.workload_api {
+            Arc::new(WorkloadApi::start(api, Arc::clone(&settings), stop.clone()))
+        } else if let Some(authority) = &settings.istio_ca {
+            Arc::new(IstioCa::new(authority.clone(), clock))
+        } else {
+            Arc::new(Files::new(&settings.files, trust_domain))
         };
         let trust = Trust::new(Arc::clone(&supplier), Arc::clone(&settings), trust_domain, aliases)?;
         let trust = Arc::new(trust);
@@ -161,7 +197,7 @@ impl Supply {
         let (handle, task) = handle::make(
             id.clone(),
             Arc::clone(&self.supplier),
-            self.trust.receiver(),
+            Arc::clone(&self.trust),
             (Arc::clone(&self.settings), self.clock),
             self.stop.child_token(),
         );
@@ -198,6 +234,13 @@ impl Supply {
     pub fn trust_status(&self) -> TrustStatus {
         self.trust.status(self.clock.now())
     }
+}
+
+/// How long to wait after so many failures in a row: doubled each time, and not for all alike.
+fn pause(settings: &CertificateSettings, failures_before: u32) -> Duration {
+    let doubled = failures_before.min(16);
+    let pause = Duration::from_millis(settings.retry_min_ms).saturating_mul(1 << doubled);
+    pause.min(Duration::from_millis(settings.retry_max_ms)).mul_f64(0.8 + 0.2 * dice())
 }
 
 /// A number between 0 and 1, so that many tasks do not act at once.

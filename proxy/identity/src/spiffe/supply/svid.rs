@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use policy::SpiffeId;
-use rustls::sign::CertifiedKey;
+use rustls::{crypto::aws_lc_rs::sign::any_supported_type, sign::CertifiedKey};
 use rustls_pki_types::UnixTime;
 
 use super::{Material, SupplyError};
@@ -44,8 +44,9 @@ impl Svid {
             not_after = not_after.min(shape::read(issuer).map_err(refused)?.validity().not_after.timestamp());
         }
         let wrong = |error: rustls::Error| SupplyError::Key(id.to_string(), error.to_string());
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let key = CertifiedKey::from_der(material.chain, material.key, &provider).map_err(wrong)?;
+        // By reference: the bytes are wiped with the material.
+        let key = any_supported_type(&material.key).map_err(wrong)?;
+        let key = CertifiedKey::new(material.chain.clone(), key);
         key.keys_match().map_err(wrong)?;
         Ok(Self { id: id.clone(), key: Arc::new(key), issued_at: now, not_after })
     }

@@ -2,11 +2,12 @@
 
 use std::{
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -27,19 +28,56 @@ pub(super) struct Trust {
     trust_domain: String,
     aliases: Vec<String>,
     publish: watch::Sender<Arc<TrustBundles>>,
+    /// One look at a time: an old one may not overwrite what a newer one found.
+    look: Mutex<()>,
     state: Mutex<State>,
 }
 
+#[derive(Default)]
 struct State {
     gathered: Gathered,
     problem: Option<String>,
+    /// The supplier's version that was looked at last.
+    seen: u64,
+}
+
+/// Whom a supplier says to trust.
+#[derive(Clone, Default)]
+pub(super) struct Known {
+    /// Trust domains and their roots.
+    pub(super) domains: Vec<(String, Bundle)>,
+    /// Revocation lists, DER.
+    pub(super) crls: Vec<Vec<u8>>,
+    /// What of it cannot be used or may be old, in spite of the rest.
+    pub(super) problem: Option<String>,
+}
+
+impl Known {
+    /// The roots of one trust domain; nobody's where there is none.
+    pub(super) fn own(trust_domain: &str, roots: Vec<CertificateDer<'static>>) -> Result<Self, SupplyError> {
+        let mut known = Self::default();
+        if !roots.is_empty() {
+            known.domains.push((trust_domain.to_owned(), Bundle::from_roots(roots)?));
+        }
+        Ok(known)
+    }
+
+    /// Further roots of a trust domain.
+    pub(super) fn add(&mut self, trust_domain: &str, bundle: &Bundle) -> Result<(), SupplyError> {
+        match self.domains.iter_mut().find(|(domain, _)| domain == trust_domain) {
+            Some((_, known)) => *known = known.joined(bundle)?,
+            None => self.domains.push((trust_domain.to_owned(), bundle.clone())),
+        }
+        Ok(())
+    }
 }
 
 /// What the sources say.
 #[derive(PartialEq, Default)]
 struct Gathered {
     domains: Vec<(String, Bundle)>,
-    crls: Vec<Vec<u8>>,
+    /// The supplier's, which have no file, and those of the settings.
+    crls: Vec<(Option<PathBuf>, Vec<u8>)>,
 }
 
 /// How the bundles stand.
@@ -62,11 +100,10 @@ impl Trust {
         aliases: &[String],
     ) -> Result<Self, SupplyError> {
         let (publish, _) = watch::channel(Arc::new(TrustBundles::new(0)));
-        let state = Mutex::new(State { gathered: Gathered::default(), problem: None });
+        let (look, state) = (Mutex::default(), Mutex::default());
         let (trust_domain, aliases) = (trust_domain.to_owned(), aliases.to_vec());
-        let trust = Self { supplier, settings, trust_domain, aliases, publish, state };
-        let gathered = trust.gather()?;
-        trust.take(gathered)?;
+        let trust = Self { supplier, settings, trust_domain, aliases, publish, look, state };
+        trust.try_look()?;
         Ok(trust)
     }
 
@@ -88,23 +125,42 @@ impl Trust {
         }
     }
 
+    /// The bundles, with what the supplier has said up to now.
+    pub(super) async fn current(trust: &Arc<Self>) -> Arc<TrustBundles> {
+        let seen = trust.state.lock().unwrap_or_else(PoisonError::into_inner).seen;
+        if seen != trust.supplier.version() {
+            let trust = Arc::clone(trust);
+            let _ = tokio::task::spawn_blocking(move || trust.look()).await;
+        }
+        Arc::clone(&trust.publish.borrow())
+    }
+
     /// Reads the sources; the old bundles stay where they cannot be used. Blocks on the file system.
     fn look(&self) {
-        let taken = self.gather().and_then(|gathered| self.take(gathered));
+        let looked = self.try_look();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let problem = taken.err().map(|error| error.to_string());
-        if let Some(error) = problem.as_ref().filter(|_| state.problem != problem) {
-            tracing::warn!(%error, "the trust bundles cannot be used as they are; the old ones stay");
+        let problem = looked.unwrap_or_else(|error| Some(error.to_string()));
+        if let Some(problem) = problem.as_ref().filter(|_| state.problem != problem) {
+            tracing::warn!(%problem, "the trust bundles cannot be used as they are; the old ones stay");
         }
         state.problem = problem;
     }
 
-    fn gather(&self) -> Result<Gathered, SupplyError> {
-        let mut gathered = Gathered::default();
-        let own = self.supplier.roots()?;
-        if !own.is_empty() {
-            gathered.domains.push((self.trust_domain.clone(), Bundle::from_roots(own)?));
-        }
+    /// Gives what is wrong in spite of success.
+    fn try_look(&self) -> Result<Option<String>, SupplyError> {
+        let _one_at_a_time = self.look.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before the question: what is said in the meantime is looked at again.
+        let version = self.supplier.version();
+        let looked = self.gather().and_then(|(gathered, problem)| self.take(gathered).map(|()| problem));
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).seen = version;
+        looked
+    }
+
+    /// What the sources say, and what is wrong with a part of it.
+    fn gather(&self) -> Result<(Gathered, Option<String>), SupplyError> {
+        let known = self.supplier.known()?;
+        let crls = known.crls.into_iter().map(|list| (None, list)).collect();
+        let mut gathered = Gathered { domains: known.domains, crls };
         for entry in &self.settings.trust {
             for path in &entry.bundles {
                 let bundle = Bundle::from_pem(&read(path, BUNDLE_BYTES)?)
@@ -113,9 +169,9 @@ impl Trust {
             }
         }
         for path in &self.settings.crls {
-            gathered.crls.push(read(path, CRL_BYTES)?);
+            gathered.crls.push((Some(path.clone()), read(path, CRL_BYTES)?));
         }
-        Ok(gathered)
+        Ok((gathered, known.problem))
     }
 
     fn take(&self, gathered: Gathered) -> Result<(), SupplyError> {
@@ -130,10 +186,11 @@ impl Trust {
         for alias in &self.aliases {
             bundles = bundles.with_alias(alias, &self.trust_domain)?;
         }
-        for (path, bytes) in self.settings.crls.iter().zip(&gathered.crls) {
-            bundles = bundles
-                .with_crls(bytes)
-                .map_err(|source| SupplyError::Bundle { path: path.clone(), source })?;
+        for (path, bytes) in &gathered.crls {
+            bundles = bundles.with_crls(bytes).map_err(|source| match path {
+                Some(path) => SupplyError::Bundle { path: path.clone(), source },
+                None => SupplyError::Roots(source),
+            })?;
         }
         state.gathered = gathered;
         tracing::info!(version = bundles.version(), "trust bundles in force");
@@ -144,11 +201,15 @@ impl Trust {
 
 /// Looks again and again, until told to stop.
 pub(super) async fn keep(trust: Arc<Trust>, stop: CancellationToken) {
+    let mut changed = trust.supplier.changed();
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = &mut changed => {}
             () = stop.cancelled() => return,
         }
+        // Before the look: what is said in the meantime is looked at again.
+        changed = trust.supplier.changed();
         let trust = Arc::clone(&trust);
         let _ = tokio::task::spawn_blocking(move || trust.look()).await;
     }

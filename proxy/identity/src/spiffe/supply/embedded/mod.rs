@@ -15,7 +15,7 @@ use policy::SpiffeId;
 use rcgen::{Issuer, KeyPair};
 use rustls_pki_types::CertificateDer;
 
-use super::{Ask, Material, Next, Supplier, SupplyError, Svid};
+use super::{Ask, Known, Material, Next, Supplier, SupplyError, Svid};
 use crate::{Clock, spiffe::EmbeddedCaSettings};
 
 use roots::{Root, Roots};
@@ -101,12 +101,12 @@ impl Supplier for EmbeddedCa {
         Box::pin(std::future::ready(issued))
     }
 
-    fn roots(&self) -> Result<Vec<CertificateDer<'static>>, SupplyError> {
+    fn known(&self) -> Result<Known, SupplyError> {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.roots.read(now)?;
         self.ensure_root(&mut state, now)?;
-        state.roots.publish(now)
+        Known::own(&self.trust_domain, state.roots.publish(now)?)
     }
 
     fn next(&self, _: &Svid) -> Next {

@@ -1,0 +1,225 @@
+//! Istio's certificate authority: `istio.v1.auth.IstioCertificateService/CreateCertificate`, asked as
+//! ztunnel asks it. The key is made here and stays here; the authority sees a request for signing.
+//!
+//! The service has no call for roots: they come last in each answer, and an answer counts only where
+//! its leaf holds by them, names the workload and fits our key.
+
+mod answer;
+mod request;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use policy::SpiffeId;
+use rustls_pki_types::ServerName;
+use tokio::{sync::Semaphore, time::Instant};
+use tonic::metadata::MetadataValue;
+use zeroize::Zeroizing;
+
+use super::{
+    Ask, Known, Material, Next, Supplier, SupplyError, Svid,
+    remote::{
+        Call, Link, LinkError,
+        messages::{IstioCertificateRequest, IstioCertificateResponse, Metadata, Text},
+    },
+    trust::read,
+};
+use crate::{
+    Clock,
+    net::tls,
+    spiffe::{Bundle, IstioCaSettings},
+};
+
+use answer::Answer;
+
+const CREATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+/// Whom the certificate is for, where that is not who asks.
+const IMPERSONATED: &str = "ImpersonatedIdentity";
+/// Which of the mesh's clusters asks.
+const CLUSTER: &str = "clusterid";
+/// The largest answer.
+const MESSAGE_BYTES: usize = 1024 * 1024;
+/// The largest token.
+const TOKEN_BYTES: u64 = 64 * 1024;
+/// Questions under way at once.
+const AT_ONCE: usize = 16;
+/// A connection serves many workloads that start together, and no longer: `caFile` is read for each.
+const LINK_LIFE: Duration = Duration::from_secs(60);
+
+/// Certificates from istiod, or another that speaks its protocol.
+pub(super) struct IstioCa {
+    settings: IstioCaSettings,
+    clock: Clock,
+    places: Semaphore,
+    link: tokio::sync::Mutex<Option<(Link, Instant)>>,
+    roots: Mutex<Roots>,
+}
+
+/// Whom the answers said to trust.
+#[derive(Default)]
+struct Roots {
+    /// Until when, in Unix seconds: the end of the certificate that came with them.
+    by_workload: HashMap<SpiffeId, (Bundle, i64)>,
+    newest: Option<SpiffeId>,
+    version: u64,
+}
+
+impl IstioCa {
+    pub(super) fn new(settings: IstioCaSettings, clock: Clock) -> Self {
+        Self {
+            settings,
+            clock,
+            places: Semaphore::new(AT_ONCE),
+            link: tokio::sync::Mutex::default(),
+            roots: Mutex::default(),
+        }
+    }
+
+    fn down(&self, error: &impl ToString) -> SupplyError {
+        SupplyError::Down(format!("the authority at {}", self.settings.address), error.to_string())
+    }
+
+    async fn create(&self, id: &SpiffeId) -> Result<Material, SupplyError> {
+        let _place = self.places.acquire().await.map_err(|error| self.down(&error))?;
+        let (csr, key) = request::make(id)?;
+        let link = self.link().await?;
+        let call = Call {
+            path: CREATE,
+            request: self.request(id, csr).await?,
+            bytes: MESSAGE_BYTES,
+            limit: self.settings.timeout(),
+        };
+        let answered = link.ask::<_, IstioCertificateResponse>(call).await;
+        let answered = match answered {
+            Ok(answered) => answered,
+            Err(error) => {
+                // Whatever it was, the next question goes another way.
+                self.forget_link().await;
+                return Err(self.down(&error));
+            }
+        };
+        let refused = |reason| SupplyError::Answer(id.to_string(), reason);
+        let answer = Answer::read(&answered.cert_chain).map_err(refused)?;
+        let material = Material { chain: answer.chain, key };
+        let not_after = answer::check(id, &material, &answer.roots, self.clock.now())?;
+        self.learn(id, answer.roots, not_after);
+        Ok(material)
+    }
+
+    /// The question, with what proves who asks; the token is read each time, as it is renewed under us.
+    async fn request(
+        &self,
+        id: &SpiffeId,
+        csr: String,
+    ) -> Result<tonic::Request<IstioCertificateRequest>, SupplyError> {
+        let impersonated = || {
+            let text = Text { string_value: id.to_string() };
+            Metadata { fields: BTreeMap::from([(IMPERSONATED.to_owned(), text)]) }
+        };
+        let mut request = tonic::Request::new(IstioCertificateRequest {
+            csr,
+            validity_duration: i64::try_from(self.settings.leaf_seconds).unwrap_or(i64::MAX),
+            metadata: self.settings.impersonate.then(impersonated),
+        });
+        let file = self.settings.token_file.clone();
+        let token = tokio::task::spawn_blocking(move || token(&file)).await;
+        let mut bearer = token.map_err(|error| self.down(&error))??;
+        bearer.set_sensitive(true);
+        request.metadata_mut().insert("authorization", bearer);
+        if !self.settings.cluster_id.is_empty() {
+            let cluster = MetadataValue::try_from(&self.settings.cluster_id);
+            request.metadata_mut().insert(CLUSTER, cluster.map_err(|error| self.down(&error))?);
+        }
+        Ok(request)
+    }
+
+    /// The connection in use, or a new one.
+    async fn link(&self) -> Result<Link, SupplyError> {
+        let mut held = self.link.lock().await;
+        if let Some((link, since)) = &*held
+            && !link.is_closed()
+            && since.elapsed() < LINK_LIFE
+        {
+            return Ok(link.clone());
+        }
+        *held = None;
+        let link = self.connect().await?;
+        *held = Some((link.clone(), Instant::now()));
+        Ok(link)
+    }
+
+    async fn connect(&self) -> Result<Link, SupplyError> {
+        let file = &self.settings.ca_file;
+        let failed = |reason: String| SupplyError::File { path: file.clone(), reason };
+        let config = tls::from_file(file).await.map_err(|error| failed(error.to_string()))?;
+        let mut config = Arc::unwrap_or_clone(config);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let (host, port) = self.settings.host_and_port().map_err(|error| self.down(&error))?;
+        let name = self.settings.server_name.as_deref().unwrap_or(host).to_owned();
+        let name = ServerName::try_from(name).map_err(|error| self.down(&error))?;
+        let link = Link::tls((host, port), &name, Arc::new(config), self.settings.timeout()).await;
+        link.map_err(|error: LinkError| self.down(&error))
+    }
+
+    async fn forget_link(&self) {
+        *self.link.lock().await = None;
+    }
+
+    fn learn(&self, id: &SpiffeId, bundle: Bundle, not_after: i64) {
+        let now = self.clock.now();
+        let mut roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        roots.by_workload.insert(id.clone(), (bundle, not_after));
+        // A workload that is gone vouches for nothing, once its certificate is over.
+        roots.by_workload.retain(|_, (_, end)| *end >= now);
+        roots.newest = Some(id.clone());
+        roots.version += 1;
+    }
+}
+
+impl Supplier for IstioCa {
+    fn supply<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Option<Material>, SupplyError>> {
+        Box::pin(async move { self.create(ask.id).await.map(Some) })
+    }
+
+    fn known(&self) -> Result<Known, SupplyError> {
+        let now = self.clock.now();
+        let roots = self.roots.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = Known::default();
+        // Always the same order: a change of it is no change of what is trusted.
+        let counts =
+            |(id, (_, end)): &(&SpiffeId, &(Bundle, i64))| *end >= now || roots.newest.as_ref() == Some(id);
+        let mut all: Vec<_> = roots.by_workload.iter().filter(counts).collect();
+        all.sort_by_key(|(id, _)| id.to_string());
+        for (id, (bundle, _)) in all {
+            known.add(&id.trust_domain, bundle)?;
+        }
+        Ok(known)
+    }
+
+    fn next(&self, _: &Svid) -> Next {
+        Next::Renew
+    }
+
+    fn version(&self) -> u64 {
+        self.roots.lock().unwrap_or_else(PoisonError::into_inner).version
+    }
+}
+
+/// `Bearer` and what the file holds. May block.
+fn token(path: &Path) -> Result<MetadataValue<tonic::metadata::Ascii>, SupplyError> {
+    let failed = |reason: &str| SupplyError::File { path: path.to_owned(), reason: reason.to_owned() };
+    let bytes = Zeroizing::new(read(path, TOKEN_BYTES)?);
+    let text = std::str::from_utf8(&bytes).map_err(|_| failed("is no token"))?.trim();
+    if text.is_empty() {
+        return Err(failed("is empty"));
+    }
+    let bearer = Zeroizing::new(format!("Bearer {text}"));
+    MetadataValue::try_from(bearer.as_str()).map_err(|_| failed("is no token"))
+}
