@@ -3,6 +3,7 @@
 // Figures of what was measured are told to whoever reads the run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod between;
 mod churn;
 mod claims;
 mod clients;

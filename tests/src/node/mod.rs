@@ -2,13 +2,19 @@
 //! processes of their own, and an eye on the wire. All of it blocking: a test is a sequence of steps.
 
 mod attacks;
+mod cluster;
 mod error;
+mod packet;
 mod program;
 mod sniffer;
 mod stage;
+mod stream;
+mod wire;
 
 pub use attacks::{Attacks, Attempt, python};
+pub use cluster::Cluster;
 pub use error::{Error, Result};
 pub use program::{Program, eventually, in_pod};
 pub use sniffer::{CLIENT_PORTS, Sniffer};
-pub use stage::{Actor, HTTP, INNER, LINES, Options, SOON, Stage, uid};
+pub use stage::{Actor, Beside, HTTP, INNER, LINES, Options, SOON, Stage, uid};
+pub use wire::{Seen, TUNNELS, Wire};

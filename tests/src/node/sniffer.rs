@@ -121,6 +121,18 @@ fn open(protocol: u16, filter: &[SockFilter]) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
+/// A socket for every frame that comes in at any interface of the namespace, and none that goes out.
+pub(super) fn incoming() -> std::io::Result<Socket> {
+    let step = SockFilter::new;
+    let filter = [
+        step(LOAD_8, 0, 0, KIND),
+        step(IF_EQUAL, 0, 1, OUTGOING),
+        step(END, 0, 0, 0),
+        step(END, 0, 0, u32::MAX),
+    ];
+    open(ETH_P_ALL, &filter)
+}
+
 /// Of classic BPF (Documentation/networking/filter.rst): code, jump if so, jump if not, constant.
 const LOAD_16: u16 = 0x28;
 const LOAD_8: u16 = 0x30;

@@ -24,6 +24,8 @@ pub const LINES: u16 = 7000;
 pub const INNER: u16 = 7001;
 /// Where it answers as on [`LINES`], and whose Service port says HTTP.
 pub const HTTP: u16 = 7003;
+/// The most pods that are made on one node of several.
+const PODS_MAX: u8 = 100;
 /// The namespace of all pods.
 const NAMESPACE: &str = "pods";
 /// The admin server's port, in the node's own network namespace.
@@ -36,8 +38,23 @@ pub struct Options {
     pub capture: String,
     /// Lines at the top.
     pub more: String,
+    /// Lines below `mesh:`.
+    pub mesh: String,
+    /// The proxy writes its access log, to its standard output.
+    pub log: bool,
     /// Pods are found by their cgroups, not listed.
     pub discover: bool,
+    /// The first node with its manifests, where this is another one: both read the same.
+    pub beside: Option<Beside>,
+}
+
+/// What a further node has from the first.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    /// From 1 on.
+    pub number: u8,
+    /// The folder of everybody's manifests.
+    pub manifests: PathBuf,
 }
 
 /// A pod with what the manifests say of it.
@@ -68,6 +85,7 @@ pub struct Stage {
     /// The node.
     pub node: Node,
     options: Options,
+    manifests: PathBuf,
     policies: String,
     /// Pods made so far, those that are gone among them.
     made: u8,
@@ -79,8 +97,13 @@ impl Stage {
     /// # Errors
     /// Without root.
     pub fn new(options: Options) -> Result<Self> {
-        let node = Node::new()?;
-        fs::create_dir(node.folder().join("manifests"))?;
+        let number = options.beside.as_ref().map_or(0, |beside| beside.number);
+        let node = Node::numbered(number)?;
+        let manifests = match &options.beside {
+            Some(first) => first.manifests.clone(),
+            None => node.folder().join("manifests"),
+        };
+        fs::create_dir_all(&manifests)?;
         let mut command = node.command(Place::Other, in_pod()?);
         command.args(["serve", "node", &LINES.to_string()]);
         let server = Program::start("server of the node", command)?;
@@ -92,8 +115,10 @@ impl Stage {
             _server: server,
             node,
             options,
+            manifests,
             policies: String::new(),
-            made: 0,
+            // Services' addresses are everybody's.
+            made: number.saturating_mul(PODS_MAX),
         })
     }
 
@@ -215,6 +240,31 @@ impl Stage {
         Ok(())
     }
 
+    /// Adds lines to the settings, which are written when agent and proxy are started.
+    pub fn more(&mut self, lines: &str) {
+        self.options.more += lines;
+    }
+
+    /// Waits until the proxy says that it serves every pod that is to be captured, and that it is ready:
+    /// for policies under which no question from the node is answered.
+    ///
+    /// # Errors
+    /// When it is late; with what agent and proxy said.
+    pub fn until_held(&self) -> Result<()> {
+        let enrolled = self.actors.iter().filter(|actor| actor.enrolled).count();
+        eventually("all pods are served, and the proxy is ready", SOON, || {
+            let (status, body) = self.page("/readyz").map_err(|error| error.to_string())?;
+            let serving = self.metric("fhirward_capture_pods", &["serving"]);
+            let serving = serving.map_err(|error| error.to_string())?;
+            let all = f64::from(u16::try_from(enrolled).unwrap_or(u16::MAX));
+            if status == 200 && (serving - all).abs() < 0.5 {
+                return Ok(());
+            }
+            Err(format!("{serving} of {enrolled} are served, {status} {body}"))
+        })
+        .map_err(|error| Error::Late(format!("{error}\n{}", self.told())))
+    }
+
     /// Waits until a connection of the pod goes the way `through` or `past`.
     ///
     /// # Errors
@@ -321,8 +371,8 @@ impl Stage {
     fn settings(&self) -> Result<String> {
         let folder = self.node.folder().display();
         let mut text = format!(
-            "mesh:\n  manifests: [\"{folder}/manifests\"]\n\
-             observe: {{accessLog: {{enabled: false}}}}\n\
+            "mesh:\n  manifests: [\"{manifests}\"]\n{mesh}\
+             observe: {{accessLog: {{enabled: {log}}}}}\n\
              admin: {{address: \"127.0.0.1:{ADMIN}\"}}\n\
              {}\
              capture:\n  socket: {folder}/agent.sock\n  pinPath: {}\n  cgroupRoot: {}\n{}",
@@ -330,6 +380,9 @@ impl Stage {
             self.node.pins().display(),
             self.node.cgroup().display(),
             self.options.capture,
+            manifests = self.manifests.display(),
+            mesh = self.options.mesh,
+            log = self.options.log,
         );
         if self.options.discover {
             text += "  discover: true\n";
@@ -350,14 +403,18 @@ impl Stage {
     /// # Errors
     /// When they cannot be written.
     pub fn write_manifests(&self) -> Result<()> {
-        let mut text = format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}\n");
+        // Of several nodes the first says what is nobody's pod.
+        let mut text = match self.options.beside {
+            None => format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}\n"),
+            Some(_) => String::new(),
+        };
         for actor in &self.actors {
             text += &actor.manifest();
         }
         text += &self.policies;
         let aside = self.node.folder().join("manifests.next");
         fs::write(&aside, text)?;
-        Ok(fs::rename(aside, self.node.folder().join("manifests/all.yaml"))?)
+        Ok(fs::rename(aside, self.manifests.join(format!("{}.yaml", self.node.name())))?)
     }
 }
 
@@ -382,7 +439,7 @@ impl Actor {
         format!(
             "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: {NAMESPACE}, uid: {uid}, \
              labels: {{app: {name}, fhirward.dev/mesh: {mesh}}}}}\n\
-             spec:\n  containers:\n  - name: c\n    ports: [{{name: lines, containerPort: {LINES}}}, {{name: http, containerPort: {HTTP}}}]\n{probes}\
+             spec:\n  serviceAccountName: {name}\n  containers:\n  - name: c\n    ports: [{{name: lines, containerPort: {LINES}}}, {{name: http, containerPort: {HTTP}}}]\n{probes}\
              status: {{podIP: \"{first}\", podIPs: [{ips}]}}\n\
              ---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {NAMESPACE}}}\n\
              spec:\n  clusterIP: {service}\n  clusterIPs: [{service}]\n  selector: {{app: {name}}}\n  \

@@ -11,13 +11,23 @@
 //! started. So runs stand side by side, and what a killed run left is told from what is in use: the
 //! next run removes it. Needs root, `ip` (iproute2) and `nsenter` (util-linux).
 //!
+//! Several nodes are joined by a [`Fabric`], a router between them in a namespace of its own. The pods of
+//! the nth node, from 0, have addresses of 10.(77+n).0.0/16 and fd77:0:n::/48:
+//!
+//! ```text
+//!   a node                                     the fabric
+//!   fabric 10.100.n.2/30, fd77:1:n::2/64  -- veth --  n<n> 10.100.n.1/30, fd77:1:n::1/64
+//! ```
+//!
 //! | of a run | is |
 //! |---|---|
 //! | `/run/netns/<run>.node`, `/run/netns/<run>.<pod>` | its network namespaces |
+//! | `/run/netns/<run>.fabric` | the one between nodes, of the first node's run |
 //! | `<cgroup v2>/<run>/agent`, `…/proxy`, `…/pods/<pod>` | its cgroups |
 //! | `/run/<run>/bpf` | a BPF file system of its own: pins are gone when it is unmounted |
 
 mod cgroup;
+mod fabric;
 mod namespace;
 mod pod;
 mod run;
@@ -33,6 +43,7 @@ use std::{
 };
 
 pub use cgroup::{Cgroup, v2_root};
+pub use fabric::Fabric;
 pub use namespace::Namespace;
 pub use pod::{Pod, Stack};
 
@@ -40,6 +51,8 @@ use run::Run;
 
 /// The most pods of one node at a time: as many /30 networks as 10.77.0.0/16 holds, less the last.
 pub const MAX_PODS: u32 = 16_383;
+/// The most nodes of one [`Fabric`].
+pub const MAX_NODES: u8 = 16;
 
 /// Why pods cannot be made here.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +82,9 @@ pub enum Error {
     /// All networks are in use.
     #[error("there are {MAX_PODS} pods already")]
     TooManyPods,
+    /// More nodes than there are networks for.
+    #[error("there can be {MAX_NODES} nodes, numbered from 0")]
+    TooManyNodes,
     /// A pod's name that cannot be a file's.
     #[error("{0:?} is no name for a pod: letters, digits and hyphens, at most 60")]
     Name(String),
@@ -113,6 +129,7 @@ pub struct Node {
 }
 
 struct Inner {
+    number: u8,
     // Dropped in this order: processes first, then what they stood in.
     cgroup: Cgroup,
     namespace: Namespace,
@@ -127,6 +144,17 @@ impl Node {
     /// Without root, without cgroup v2, or when a namespace, a cgroup or a BPF file system cannot be
     /// made.
     pub fn new() -> Result<Self, Error> {
+        Self::numbered(0)
+    }
+
+    /// As [`Node::new`], for one of several: `number`, from 0, says which addresses its pods have.
+    ///
+    /// # Errors
+    /// As [`Node::new`], and for a number that is not below [`MAX_NODES`].
+    pub fn numbered(number: u8) -> Result<Self, Error> {
+        if number >= MAX_NODES {
+            return Err(Error::TooManyNodes);
+        }
         if !rustix::process::geteuid().is_root() {
             return Err(Error::NotRoot);
         }
@@ -142,7 +170,7 @@ impl Node {
         for name in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             namespace.sysctl(name, "1")?;
         }
-        Ok(Self { inner: Arc::new(Inner { cgroup, namespace, run, used: Mutex::default() }) })
+        Ok(Self { inner: Arc::new(Inner { number, cgroup, namespace, run, used: Mutex::default() }) })
     }
 
     /// The run's name, as in the names of its namespaces.
@@ -238,13 +266,14 @@ impl Network {
 
     /// The first address of the /30 is the node's, the second the pod's.
     fn v4(&self, host: u32) -> Ipv4Addr {
-        Ipv4Addr::from_bits(Ipv4Addr::new(10, 77, 0, 0).to_bits() + (self.index - 1) * 4 + host)
+        let first = Ipv4Addr::new(10, 77 + self.node.inner.number, 0, 0);
+        Ipv4Addr::from_bits(first.to_bits() + (self.index - 1) * 4 + host)
     }
 
     fn v6(&self, host: u16) -> Ipv6Addr {
         // At most MAX_PODS, which fits.
         let index = u16::try_from(self.index).unwrap_or(u16::MAX);
-        Ipv6Addr::new(0xfd77, 0, 0, index, 0, 0, 0, host)
+        Ipv6Addr::new(0xfd77, 0, self.node.inner.number.into(), index, 0, 0, 0, host)
     }
 }
 
