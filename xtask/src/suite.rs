@@ -130,6 +130,8 @@ fn real_tests() -> Command {
         "--test",
         "real_mtls",
         "--test",
+        "real_hbone",
+        "--test",
         "h2spec",
         "--test",
         "oracle",

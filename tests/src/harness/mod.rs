@@ -1,12 +1,14 @@
 //! The proxy as users run it: the `fhirward` binary with a settings file, in a process of its own,
 //! and what stands around it.
 
+mod bytes;
 mod hospital;
 mod load;
 mod proxy;
 
 use std::path::{Path, PathBuf};
 
+pub use bytes::{ByteServer, Manner, receive, send};
 pub use hospital::{Hospital, ISSUER_BASE};
 pub use load::{Load, Outcome};
 pub use proxy::{Proxy, ProxyError};

@@ -1,16 +1,19 @@
 //! A real Envoy, with a configuration of the caller's.
 
+pub mod config;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
 use tempfile::TempDir;
 use xtask::provision::Part;
 
 use super::daemon::{Daemon, run_folder};
 use super::error::{RealError, Result};
-use super::{client, part};
+use super::{client, free_port, loopback, part};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
 const STOP_LIMIT: Duration = Duration::from_secs(30);
@@ -38,6 +41,16 @@ pub struct Envoy {
 }
 
 impl Envoy {
+    /// Starts an Envoy with one worker, with these listeners and clusters ([`config`]).
+    ///
+    /// # Errors
+    /// As [`Envoy::start`].
+    pub async fn with(listeners: &[Value], clusters: &[Value]) -> Result<Self> {
+        let admin = loopback(free_port().await?);
+        let config = config::bootstrap(admin, listeners, clusters);
+        Self::start(EnvoyStart { config: &config, admin, concurrency: 1, prefix: &[] }).await
+    }
+
     /// Starts an Envoy and waits until all its listeners and clusters are up.
     ///
     /// # Errors
@@ -94,6 +107,15 @@ impl Envoy {
             return Ok(body);
         }
         Err(RealError::Refused { what: path.to_owned(), status: status.as_u16(), body })
+    }
+
+    /// A counter or gauge of `/stats`; 0 where it is not there.
+    ///
+    /// # Errors
+    /// As [`Envoy::page`].
+    pub async fn stat(&self, name: &str) -> Result<u64> {
+        let page = self.page(&format!("/stats?filter=^{name}$")).await?;
+        Ok(page.rsplit(": ").next().and_then(|value| value.trim().parse().ok()).unwrap_or_default())
     }
 
     /// Everything that it has written to its outputs.

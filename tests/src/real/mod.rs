@@ -13,7 +13,7 @@ mod newman;
 mod prometheus;
 
 pub use daemon::Daemon;
-pub use envoy::{Envoy, EnvoyStart};
+pub use envoy::{Envoy, EnvoyStart, config as envoy_config};
 pub use error::{RealError, Result};
 pub use hapi::Hapi;
 pub use keycloak::{BriefToken, Keycloak, KeycloakOptions, Rotation, TokenSet};

@@ -50,6 +50,15 @@ pub struct Stand {
 impl Stand {
     /// With these manifests, and more below `identity.certificates` and in `limits`.
     pub async fn open(manifests: &str, certificates: &str, more: &str) -> Self {
+        Self::with(None, manifests, certificates, more).await
+    }
+
+    /// Under STRICT, before another server than the store.
+    pub async fn before(upstream: SocketAddr) -> Self {
+        Self::with(Some(upstream), STRICT, "", "").await
+    }
+
+    async fn with(upstream: Option<SocketAddr>, manifests: &str, certificates: &str, more: &str) -> Self {
         let clients = Authority::mint("clients").unwrap();
         let partners = Authority::mint("partners").unwrap();
         let list = clients.revocation_list(&[], certs::Validity::from_now().unwrap()).unwrap();
@@ -69,7 +78,7 @@ identity:
     crls: [revoked.pem]
 {certificates}
 {more}",
-            store.addr()
+            upstream.unwrap_or_else(|| store.addr())
         );
         let files = [
             ("manifests/mesh.yaml", manifests),

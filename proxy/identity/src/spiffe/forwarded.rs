@@ -29,7 +29,6 @@ pub fn forwarded_client_cert(
         // Writing to a string does not fail.
         let _ = write!(text, "{byte:02x}");
     }
-    let subject = certificate.subject().to_string();
     let subject = subject::rfc2253(certificate.subject());
     let subject = if subject.len() <= SUBJECT_BYTES { subject.as_str() } else { "" };
     let _ = write!(text, ";Subject=\"{subject}\"");
