@@ -14,7 +14,7 @@ pub mod snapshot;
 
 pub use check::{Checked, check};
 pub use files::read_objects;
-pub use routing::destination::Endpoint;
+pub use routing::destination::{Endpoint, mesh_sni};
 pub use settings::{ManifestLimits, MeshSettings, TunnelKind, TunnelSettings, WorkloadSettings};
 pub use snapshot::{
     Declared, HBONE_PORT, Pod, Probe, ProbeKind, ServicePortAt, Snapshot, Toward, Tunnel, TunnelWay,

@@ -64,8 +64,8 @@ pub(super) async fn attempt(
     };
     check(&response, outbound.upgrade.as_deref())?;
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let (socket, first) = connection.into_upgraded().await;
-        return Ok(Answered::Upgraded { head: response.into_parts().0, socket, first });
+        let (upstream, first) = connection.into_upgraded().await;
+        return Ok(Answered::Upgraded { head: response.into_parts().0, upstream, first });
     }
     let uploading = flow.is_some_and(|flow| !flow.ended());
     let lease = Lease::http1(connection, Arc::clone(pool), uploading);

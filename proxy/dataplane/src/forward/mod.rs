@@ -4,6 +4,7 @@
 //! | part | does |
 //! |---|---|
 //! | [`pool`] | connections to one address |
+//! | [`upstream`] | one connection, for as long as it may be used |
 //! | [`inside`], [`rooms`] | connections inside pods, and their pools |
 //! | [`attempt`] | one request on one connection |
 //! | [`retry`] | when another attempt follows |
@@ -21,6 +22,7 @@ mod request;
 mod retry;
 mod rooms;
 mod tunnel;
+mod upstream;
 
 use std::{
     collections::HashMap,
@@ -32,7 +34,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::{Response, StatusCode};
 use hyper::body::Incoming;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use crate::{Limits, Refusal, authorize::Permitted, capture::PodId, dice::Dice, refusal::UpstreamFault};
 
@@ -41,6 +43,7 @@ pub(crate) use inside::{Door, Inside, Kernel, Passage, leave, prepare};
 pub(crate) use lease::Lease;
 pub(crate) use raw::{Carried, End, carry};
 pub(crate) use tunnel::tunnel;
+pub(crate) use upstream::Upstream;
 
 use attempt::Failure;
 use pool::{Pool, Reach};
@@ -68,8 +71,8 @@ pub(crate) enum Answered {
         /// The whole exchange must end by then.
         deadline: Option<Instant>,
     },
-    /// 101: the socket, and what came behind the head.
-    Upgraded { head: http::response::Parts, socket: TcpStream, first: bytes::Bytes },
+    /// 101: the connection, and what came behind the head.
+    Upgraded { head: http::response::Parts, upstream: Upstream, first: bytes::Bytes },
 }
 
 /// The clock of an exchange: the route's `timeout` until the response's end, or the limit on the

@@ -21,8 +21,8 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{body::UpstreamRequestBody, inside::Inside};
-use crate::{Limits, refusal::UpstreamFault};
+use super::{body::UpstreamRequestBody, inside::Inside, upstream::Upstream};
+use crate::{Limits, refusal::UpstreamFault, wire::Wire};
 
 /// Headers in a response. Servers send more than clients do.
 const RESPONSE_HEADERS: usize = 256;
@@ -38,7 +38,7 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-type Io = TokioIo<TcpStream>;
+type Io = TokioIo<Upstream>;
 
 /// An HTTP/1 connection, driven by its user.
 pub(crate) struct Http1 {
@@ -71,8 +71,8 @@ impl Http1 {
         !self.done && self.sender.is_ready()
     }
 
-    /// After a 101: the socket, and what came behind the head.
-    pub(super) async fn into_upgraded(mut self: Box<Self>) -> (TcpStream, bytes::Bytes) {
+    /// After a 101: the connection, and what came behind the head.
+    pub(super) async fn into_upgraded(mut self: Box<Self>) -> (Upstream, bytes::Bytes) {
         std::future::poll_fn(|cx| {
             self.drive(cx);
             if self.done { Poll::Ready(()) } else { Poll::Pending }
@@ -219,7 +219,7 @@ impl Pool {
         }
     }
 
-    async fn connect(&self) -> Result<TcpStream, UpstreamFault> {
+    async fn connect(&self) -> Result<Upstream, UpstreamFault> {
         let _waiting = Waiting::begin(&self.pending, self.limits.pending_per_upstream)?;
         let limit = Duration::from_millis(self.limits.connect_timeout_ms);
         let connecting = async {
@@ -233,7 +233,7 @@ impl Pool {
             .map_err(|_| UpstreamFault::ConnectTimeout)?
             .map_err(|_| UpstreamFault::ConnectFailed)?;
         socket.set_nodelay(true).map_err(|_| UpstreamFault::ConnectFailed)?;
-        Ok(socket)
+        Ok(Upstream::new(Wire::tcp(socket)))
     }
 
     /// Closes what was idle for too long, or was closed by the upstream. `true`: nothing is left.

@@ -8,7 +8,7 @@ use http_body::Body;
 use hyper::body::Incoming;
 use identity::RejectionReason;
 use observe::record::Protocol;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::time::Instant;
 
 use super::{
     Decide, House,
@@ -21,7 +21,7 @@ use crate::{
     Refusal,
     authorize::Permitted,
     engine::Refused,
-    forward::{Answered, BodyFault, ClientBody, Passage},
+    forward::{Answered, BodyFault, ClientBody, Passage, Upstream},
     judge,
     limits::Exceeded,
     record,
@@ -226,8 +226,8 @@ async fn forward<D: Decide>(
             let body = ReplyBody::streamed(incoming, lease, story, (idle, deadline), grpc);
             Ok(Response::from_parts(head, body))
         }
-        Ok(Answered::Upgraded { head, socket, first }) => {
-            Ok(upgrade(line, story, head, &permitted, (socket, first), form))
+        Ok(Answered::Upgraded { head, upstream, first }) => {
+            Ok(upgrade(line, story, head, &permitted, (upstream, first), form))
         }
     }
 }
@@ -283,7 +283,7 @@ fn upgrade(
     mut story: Story,
     head: http::response::Parts,
     permitted: &Permitted,
-    (upstream, first): (TcpStream, Bytes),
+    (upstream, first): (Upstream, Bytes),
     form: Form,
 ) -> Response<ReplyBody> {
     let protocol = head.headers.get(header::UPGRADE).cloned();

@@ -2,11 +2,9 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use tokio::net::TcpStream;
-
 use super::{link::Link, story::Story};
-use crate::accept::Connection;
+use crate::{accept::Connection, forward::Upstream};
+use bytes::Bytes;
 
 /// Shared by the requests of one connection.
 #[derive(Debug)]
@@ -19,7 +17,7 @@ pub(crate) struct Line {
 /// What an accepted upgrade leaves to the connection: once its 101 is out, it carries bytes.
 #[derive(Debug)]
 pub(super) struct Tunnel {
-    pub(super) upstream: TcpStream,
+    pub(super) upstream: Upstream,
     /// What the upstream sent behind its head.
     pub(super) first: Bytes,
     pub(super) story: Story,

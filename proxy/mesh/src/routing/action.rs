@@ -59,6 +59,8 @@ pub(crate) struct Forwarding {
 pub(crate) struct Weighted {
     pub(crate) weight: u64,
     pub(crate) host: Arc<str>,
+    /// As [`ForwardTo::sni`].
+    pub(crate) sni: Option<Arc<str>>,
     pub(crate) target: Target,
     pub(crate) authority: Option<String>,
     pub(crate) request_headers: Arc<HeaderEdits>,
@@ -112,6 +114,7 @@ impl Route {
         Ok(ForwardTo {
             route: Arc::clone(&self.name),
             host: Arc::clone(&picked.host),
+            sni: picked.sni.clone(),
             destination,
             path,
             authority: picked.authority.clone(),

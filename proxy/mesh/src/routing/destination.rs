@@ -153,6 +153,13 @@ pub(crate) struct Registry {
     pub(crate) contested: BTreeSet<IpAddr>,
 }
 
+/// The server name by which Istio's proxies ask for a Service's port in mTLS (istiod's
+/// `BuildDNSSrvSubsetKey`).
+#[must_use]
+pub fn mesh_sni(host: &str, port: u16, subset: Option<&str>) -> String {
+    format!("outbound_.{port}_.{}_.{host}", subset.unwrap_or_default())
+}
+
 /// The full name of a host as written in a namespace: short names are Services of that namespace
 /// (`ResolveShortnameToFQDN`); `name.ns.svc` is taken too.
 pub(crate) fn full_name(host: &str, namespace: &str) -> String {

@@ -96,6 +96,9 @@ pub struct ForwardTo {
     pub route: Arc<str>,
     /// Destination service host (`fhir-service.datamesh.svc.cluster.local`).
     pub host: Arc<str>,
+    /// The server name by which Istio's proxies ask for that destination in mTLS; none where the route
+    /// names no port.
+    pub sni: Option<Arc<str>>,
     /// Where.
     pub destination: RouteDestination,
     /// New path, if rewritten.

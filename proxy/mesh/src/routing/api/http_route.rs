@@ -18,7 +18,7 @@ use crate::routing::{
     HeaderEdits, RetryPolicy,
     action::{Action, Forwarding, Route, Terms, Weighted},
     condition::{Condition, PathMatch},
-    destination::{Registry, SERVICE_SUFFIX, Target},
+    destination::{Registry, SERVICE_SUFFIX, Target, mesh_sni},
     duration::ManifestDuration,
     fault::Fault,
     headers::compose,
@@ -239,6 +239,7 @@ impl Context<'_> {
                 return Err(backend.error(codes::NOT_ENFORCED, text));
             }
             let (name, mut target) = self.resolve(backend, problems);
+            let sni = backend.port.map(|port| mesh_sni(&name, port, None).into());
             if own.invalid {
                 target = Target::Unknown;
             }
@@ -247,6 +248,7 @@ impl Context<'_> {
             };
             destinations.push(Weighted {
                 weight: backend.weight.unwrap_or(1).into(),
+                sni,
                 host: name.into(),
                 target,
                 authority: own.request.authority.clone().or_else(|| host.clone()),

@@ -16,7 +16,7 @@ use crate::routing::{
     HeaderEdits,
     action::{Action, Forwarding, Terms, Weighted},
     cors::CorsSpec,
-    destination::{Registry, full_name},
+    destination::{Registry, full_name, mesh_sni},
     duration::ManifestDuration,
     fault::{Fault, FaultSpec},
     headers::{Edits, HeadersSpec, authority, compose},
@@ -223,8 +223,10 @@ fn read_destination(
         );
         problems.push(destination.host.warning(crate::codes::UNKNOWN_DESTINATION, text));
     }
+    let sni = port.map(|port| mesh_sni(&host, port, subset).into());
     Weighted {
         weight: spec.weight.into(),
+        sni,
         host: host.into(),
         target,
         authority: None,
