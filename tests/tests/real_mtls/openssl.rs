@@ -1,6 +1,14 @@
 //! openssl with keys, signatures and wishes of long ago.
 
-use std::path::PathBuf;
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+};
+
+use tests::real::{
+    Envoy,
+    envoy_config::{self as config, Files, Name, Protocol},
+};
 
 use super::*;
 
@@ -66,7 +74,7 @@ fn old_fashioned(folder: &Path, name: &str, bits: &str, digest: &str) -> (PathBu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openssl_with_weak_keys_and_signatures_is_refused_for_that() {
+async fn openssl_with_weak_keys_and_signatures_is_refused_here_and_served_by_envoy() {
     let folder = tempfile::tempdir().unwrap();
     let cases = [
         ("good", "2048", "-sha256", "full"),
@@ -80,56 +88,88 @@ async fn openssl_with_weak_keys_and_signatures_is_refused_for_that() {
         trusted += &fs::read_to_string(ca).unwrap();
         made.push((name, certificate, key, outcome));
     }
-    fs::write(folder.path().join("trusted.pem"), trusted).unwrap();
-    let more = format!(
-        "\n    trust: [{{domain: cluster.local, bundles: [\"{}/trusted.pem\"]}}]\n",
-        folder.path().display()
-    );
+    let bundle = folder.path().join("trusted.pem");
+    fs::write(&bundle, trusted).unwrap();
+    let more = format!("\n    trust: [{{domain: cluster.local, bundles: [\"{}\"]}}]\n", bundle.display());
     let (proxy, store) = open(&more).await;
-    let address = proxy.address("fhir").to_string();
+    let own = mint(&proxy, "envoy");
+    let beside = loopback().await;
+    let _envoy = {
+        let files = Files { certificate: &own.certificate, key: &own.key, trusted: &bundle, revoked: None };
+        let tls = config::server_tls(&files, &["h2", "http/1.1"], Name::Prefix("spiffe://cluster.local/"));
+        let listener = config::listener(beside, Some(tls), &config::http("fhir", None));
+        let upstream = config::cluster("fhir", store.addr(), Protocol::Http1, None);
+        Envoy::with(&[listener], &[upstream]).await.unwrap()
+    };
     for (name, certificate, key, outcome) in made {
-        let arguments = [
-            "s_client",
-            "-quiet",
-            "-connect",
-            &address,
-            "-cipher",
-            "DEFAULT:@SECLEVEL=0",
-            "-cert",
-            certificate.to_str().unwrap(),
-            "-key",
-            key.to_str().unwrap(),
-        ];
-        let output = openssl(&arguments, folder.path(), REQUEST);
-        assert_eq!(text(&output).contains("HTTP/1.1 200"), outcome == "full", "{name}: {}", text(&output));
+        let visit = |address: SocketAddr| {
+            let address = address.to_string();
+            let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
+            let weak = ["-cipher", "DEFAULT:@SECLEVEL=0"];
+            let who = ["s_client", "-quiet", "-connect", &address, "-cert", certificate, "-key", key];
+            text(&openssl(&[&who[..], &weak].concat(), folder.path(), REQUEST))
+        };
+        let said = visit(proxy.address("fhir"));
+        assert_eq!(said.contains("HTTP/1.1 200"), outcome == "full", "{name}: {said}");
         counted(&proxy, outcome, 1.0).await;
+        let said = visit(beside);
+        assert!(said.contains("HTTP/1.1 200"), "{name}: Envoy has learned to refuse it: {said}");
     }
-    assert_eq!(store.requests(), 1);
+    // Each at Envoy, and the good one here.
+    assert_eq!(store.requests(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openssl_gets_no_renegotiation_and_no_early_data() {
+async fn openssl_gets_no_renegotiation() {
     let (proxy, store) = open("\n    tls12: true\nlimits: {idleTimeoutMs: 2000}\n").await;
     let written = mint(&proxy, "client");
     let address = proxy.address("fhir").to_string();
     let (certificate, key) = (written.certificate.to_str().unwrap(), written.key.to_str().unwrap());
-    let base = ["s_client", "-connect", &address, "-cert", certificate, "-key", key];
-    // `R` at the beginning of a line asks for renegotiation, in TLS 1.2.
-    let arguments = [&base[..], &["-tls1_2"]].concat();
-    let output = openssl(&arguments, &proxy.folder(), b"R\n");
-    let said = text(&output);
-    // It is not heard, and ends with the connection.
+    // `R` at the beginning of a line asks for it, in TLS 1.2.
+    let arguments = ["s_client", "-tls1_2", "-connect", &address, "-cert", certificate, "-key", key];
+    let said = text(&openssl(&arguments, &proxy.folder(), &[b"R\n", REQUEST].concat()));
     assert!(said.contains("RENEGOTIATING"), "{said}");
-    assert_eq!(handshakes(&proxy, "full").await, 1.0);
-    // A session whose ticket promises no early data, and early data all the same.
-    let session = proxy.folder().join("session");
-    let session = session.to_str().unwrap();
-    let arguments = [&base[..], &["-quiet", "-sess_out", session]].concat();
-    assert!(text(&openssl(&arguments, &proxy.folder(), REQUEST)).contains("HTTP/1.1 200"));
-    fs::write(proxy.folder().join("early"), REQUEST).unwrap();
-    let arguments = [&base[..], &["-quiet", "-sess_in", session, "-early_data", "early"]].concat();
-    let before = store.requests();
-    let said = text(&openssl(&arguments, &proxy.folder(), b""));
-    assert!(!said.contains("HTTP/1.1 200"), "{said}");
-    assert_eq!(store.requests(), before);
+    // It is not heard, what comes behind it neither, and it ends with the connection.
+    assert!(!said.contains("HTTP/1.1"), "{said}");
+    assert_eq!((handshakes(&proxy, "full").await, store.requests()), (1.0, 0));
+}
+
+/// A session of a server that takes early data, though not of ours: ours promise none, and openssl
+/// then sends none.
+fn foreign_session(folder: &Path, written: &Written, port: u16) -> PathBuf {
+    let (address, session) = (format!("127.0.0.1:{port}"), folder.join("foreign"));
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-accept", &address, "-naccept", "1", "-early_data", "-cert"])
+        .arg(&written.certificate)
+        .arg("-key")
+        .arg(&written.key)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("openssl must be installed");
+    let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("ACCEPT")), "openssl's server listens");
+    openssl(&["s_client", "-connect", &address, "-sess_out", session.to_str().unwrap()], folder, b"a\n");
+    drop(server.stdin.take());
+    lines.for_each(drop);
+    server.wait().unwrap();
+    session
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openssls_early_data_is_not_heard() {
+    let (proxy, store) = open("").await;
+    let (written, folder) = (mint(&proxy, "client"), proxy.folder());
+    let address = proxy.address("fhir").to_string();
+    let (certificate, key) = (written.certificate.to_str().unwrap(), written.key.to_str().unwrap());
+    let base = ["s_client", "-quiet", "-connect", &address, "-cert", certificate, "-key", key];
+    fs::write(folder.join("early"), REQUEST).unwrap();
+    let session = foreign_session(&folder, &written, free_port().await.unwrap());
+    let early = ["-early_data", "early", "-sess_in", session.to_str().unwrap()];
+    let late = b"GET /Patient HTTP/1.1\r\nHost: fhir\r\nConnection: close\r\n\r\n";
+    let said = text(&openssl(&[&base[..], &early].concat(), &folder, late));
+    assert!(said.contains("HTTP/1.1 200"), "what comes after the handshake is heard: {said}");
+    let seen: Vec<String> = store.recorded().iter().map(|request| request.path.clone()).collect();
+    assert_eq!(seen, ["/Patient"], "early data is not");
+    counted(&proxy, "full", 1.0).await;
 }
