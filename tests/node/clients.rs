@@ -1,14 +1,9 @@
 //! Clients that know nothing of any of this, from a captured pod to a captured one.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::process::Command;
 
 use demo::pods::Stack;
-use tests::node::{HTTP, LINES, Options, Program, SOON, Stage};
+use tests::node::{HTTP, LINES, Options, Program, SOON, Stage, postgres, psql};
 
 use crate::scripts::{LIMIT, failures, python_in, script};
 
@@ -18,9 +13,6 @@ kind: AuthorizationPolicy
 metadata: {name: no-secrets, namespace: pods}
 spec: {action: DENY, rules: [{to: [{operation: {paths: [/secret*], ports: [\"7003\"]}}]}]}
 ";
-
-/// The user as which PostgreSQL runs here: it refuses root.
-const NOBODY: &str = "65534";
 
 fn stage() -> Stage {
     let mut stage = Stage::new(Options::default()).unwrap();
@@ -150,61 +142,21 @@ fn netcat() {
 }
 
 #[test]
-fn psql() {
+fn postgresql() {
     let mut stage = Stage::new(Options::default()).unwrap();
     for name in ["client", "server"] {
         stage.pod(name, Stack::Dual, true).unwrap();
     }
-    let data = stage.node.folder().join("postgres");
-    let server = postgres(&stage, &data);
+    let server = postgres(&stage.actor("server").pod, &stage.node.folder().join("postgres")).unwrap();
     stage.start().unwrap();
     let to = stage.actor("server");
     for host in to.pod.addresses() {
         let question = "select sum(n) from generate_series(1, 100000) as n; select repeat('x', 100000);";
-        let mut command = stage.actor("client").pod.command("psql");
-        command.env("PGCONNECT_TIMEOUT", "60").args(["-X", "-A", "-t", "-U", "nobody", "-d", "postgres"]);
-        command.args(["-h", &host.to_string(), "-c", question]);
+        let command = psql(&stage.actor("client").pod, &host.to_string(), &["-c", question]);
         let said = Program::run("psql", command, SOON * 3)
             .unwrap_or_else(|error| panic!("{host}: {error}\n{}\n{}", server.said(), stage.told()));
         let mut lines = said.lines();
         assert_eq!(lines.next(), Some("5000050000"), "{host}");
         assert_eq!(lines.next().map(str::len), Some(100_000), "{host}");
     }
-}
-
-/// A PostgreSQL in the server's pod.
-fn postgres(stage: &Stage, data: &Path) -> Program {
-    fs::create_dir(data).unwrap();
-    fs::set_permissions(data, fs::Permissions::from_mode(0o700)).unwrap();
-    std::os::unix::fs::chown(data, NOBODY.parse().ok(), NOBODY.parse().ok()).unwrap();
-    let programs = postgres_programs();
-    let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
-    let mut command = Command::new("setpriv");
-    command.current_dir("/").args(as_nobody).arg(programs.join("initdb"));
-    command.args(["-A", "trust", "-U", "nobody", "-N", "--locale=C", "-D"]).arg(data);
-    Program::run("initdb", command, LIMIT).unwrap();
-    fs::write(data.join("pg_hba.conf"), "host all all 0.0.0.0/0 trust\nhost all all ::/0 trust\n").unwrap();
-    let mut command = stage.actor("server").pod.command("setpriv");
-    command.current_dir("/").args(as_nobody).arg(programs.join("postgres")).arg("-D").arg(data);
-    command.args(["-c", "listen_addresses=*", "-c", "unix_socket_directories=", "-c", "fsync=off"]);
-    let server = Program::start("postgres", command).unwrap();
-    let said = server.line("", LIMIT).unwrap();
-    tests::node::eventually("PostgreSQL is ready", LIMIT, || {
-        let said = server.said();
-        if said.contains("ready to accept connections") { Ok(()) } else { Err(said) }
-    })
-    .unwrap_or_else(|error| panic!("{said} {error}"));
-    server
-}
-
-/// The newest version's folder, as Debian lays them out.
-fn postgres_programs() -> PathBuf {
-    let versions = fs::read_dir("/usr/lib/postgresql").expect("PostgreSQL: cargo xtask provision");
-    let mut found: Vec<PathBuf> = versions
-        .flatten()
-        .map(|entry| entry.path().join("bin"))
-        .filter(|folder| folder.join("initdb").is_file())
-        .collect();
-    found.sort();
-    found.pop().expect("an initdb")
 }

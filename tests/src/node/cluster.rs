@@ -33,7 +33,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// Nodes without pods; nothing runs yet. The nodes' settings are those of `options`, and an authority
-    /// that both share, with `authority` below `embedded:`.
+    /// that both share, with `authority` (such as `, leafSeconds: 60`) beside its folder.
     ///
     /// # Errors
     /// Without root.
@@ -47,7 +47,7 @@ impl Cluster {
                 folder.as_ref().map(|folder| Beside { number, manifests: folder.join("manifests") });
             let mut stage = Stage::new(options)?;
             let folder = folder.unwrap_or_else(|| stage.node.folder().to_owned()).join("authority");
-            stage.more(&certificates(&folder, authority));
+            stage.options().identity += &certificates(&folder, authority);
             nodes.push(stage);
         }
         let all: Vec<_> = nodes.iter().map(|stage| &stage.node).collect();
@@ -63,6 +63,22 @@ impl Cluster {
     #[must_use]
     pub fn authority(&self) -> &Path {
         &self.authority
+    }
+
+    /// A folder with `tls.crt` and `tls.key` for `id`, signed by the newest root: a member of the mesh that is
+    /// not one of ours, or a thief.
+    ///
+    /// # Errors
+    /// When there is no root yet.
+    pub fn certificate(&self, name: &str, id: &str) -> Result<PathBuf> {
+        let failed = |error: certs::Error| Error::Late(error.to_string());
+        let root = newest(&self.authority)?;
+        let pem = |extension: &str| fs::read_to_string(root.with_extension(extension));
+        let authority = certs::Authority::from_pem(&pem("crt")?, &pem("key")?).map_err(failed)?;
+        let leaf = authority.issue(&certs::LeafRequest::for_workload(id)).map_err(failed)?;
+        let folder = self.authority.with_file_name(format!("certificate-{name}"));
+        leaf.write_to(&folder, &authority).map_err(failed)?;
+        Ok(folder)
     }
 
     /// An eye between the nodes.
@@ -177,6 +193,14 @@ impl Cluster {
     }
 }
 
+/// `root-<created>.crt`, the newest.
+fn newest(authority: &Path) -> Result<PathBuf> {
+    let mut roots: Vec<PathBuf> = fs::read_dir(authority)?.flatten().map(|entry| entry.path()).collect();
+    roots.retain(|path| path.extension().is_some_and(|extension| extension == "crt"));
+    roots.sort();
+    roots.pop().ok_or_else(|| Error::Late(format!("no root in {}", authority.display())))
+}
+
 fn certificates(folder: &Path, more: &str) -> String {
-    format!("identity: {{certificates: {{embedded: {{folder: \"{}\"{more}}}}}}}\n", folder.display())
+    format!("  certificates: {{embedded: {{folder: \"{}\"{more}}}}}\n", folder.display())
 }

@@ -3,8 +3,10 @@
 
 mod attacks;
 mod cluster;
+mod datamesh;
 mod error;
 mod packet;
+mod postgres;
 mod program;
 mod sniffer;
 mod stage;
@@ -13,7 +15,9 @@ mod wire;
 
 pub use attacks::{Attacks, Attempt, python};
 pub use cluster::Cluster;
+pub use datamesh::{Curl, DataMesh, FHIR, FHIR_SERVICE, GATEWAY, POSTGRES_SERVICE};
 pub use error::{Error, Result};
+pub use postgres::{postgres, psql};
 pub use program::{Program, eventually, in_pod};
 pub use sniffer::{CLIENT_PORTS, Sniffer};
 pub use stage::{Actor, Beside, HTTP, INNER, LINES, Options, SOON, Stage, uid};

@@ -24,6 +24,9 @@ pub const LINES: u16 = 7000;
 pub const INNER: u16 = 7001;
 /// Where it answers as on [`LINES`], and whose Service port says HTTP.
 pub const HTTP: u16 = 7003;
+/// Of what agent and proxy wrote, for the reader of a failure: the last lines, and of each the start.
+const TOLD_LINES: usize = 30;
+const TOLD_WIDTH: usize = 600;
 /// The most pods that are made on one node of several.
 const PODS_MAX: u8 = 100;
 /// The namespace of all pods.
@@ -40,6 +43,8 @@ pub struct Options {
     pub more: String,
     /// Lines below `mesh:`.
     pub mesh: String,
+    /// Lines below `identity:`.
+    pub identity: String,
     /// The proxy writes its access log, to its standard output.
     pub log: bool,
     /// Pods are found by their cgroups, not listed.
@@ -69,6 +74,10 @@ pub struct Actor {
     pub service: Ipv4Addr,
     /// Its server.
     pub server: Option<Program>,
+    /// Its Kubernetes namespace.
+    pub namespace: String,
+    /// Whether the manifests name it; else the settings do, beside manifests of somebody's own.
+    pub told: bool,
 }
 
 /// A node with pods, the agent and the proxy. What is in it ends with it.
@@ -139,7 +148,15 @@ impl Stage {
         command.args(["serve", name, &LINES.to_string(), &INNER.to_string()]);
         let server = Program::start(&format!("server of {name}"), command)?;
         server.line("ready", SOON)?;
-        self.actors.push(Actor { pod, enrolled, probes: String::new(), service, server: Some(server) });
+        self.actors.push(Actor {
+            pod,
+            enrolled,
+            probes: String::new(),
+            service,
+            server: Some(server),
+            namespace: NAMESPACE.to_owned(),
+            told: true,
+        });
         let last = self.actors.len() - 1;
         self.actors.get_mut(last).ok_or_else(|| Error::Late("no pod".to_owned()))
     }
@@ -240,9 +257,9 @@ impl Stage {
         Ok(())
     }
 
-    /// Adds lines to the settings, which are written when agent and proxy are started.
-    pub fn more(&mut self, lines: &str) {
-        self.options.more += lines;
+    /// What of the settings a test wants otherwise; written when agent and proxy are started.
+    pub fn options(&mut self) -> &mut Options {
+        &mut self.options
     }
 
     /// Waits until the proxy says that it serves every pod that is to be captured, and that it is ready:
@@ -348,7 +365,8 @@ impl Stage {
         let tail = |program: &Option<Program>| {
             let said = program.as_ref().map(Program::said).unwrap_or_default();
             let lines: Vec<&str> = said.lines().collect();
-            lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+            let last = lines.get(lines.len().saturating_sub(TOLD_LINES)..).unwrap_or_default();
+            last.iter().map(|line| format!("{line:.TOLD_WIDTH$}\n")).collect::<String>()
         };
         let (_, metrics) = self.page("/metrics").unwrap_or_default();
         let counted = |line: &&str| {
@@ -371,7 +389,7 @@ impl Stage {
     fn settings(&self) -> Result<String> {
         let folder = self.node.folder().display();
         let mut text = format!(
-            "mesh:\n  manifests: [\"{manifests}\"]\n{mesh}\
+            "mesh:\n  manifests: [\"{manifests}\"]\n{mesh}{identity}\
              observe: {{accessLog: {{enabled: {log}}}}}\n\
              admin: {{address: \"127.0.0.1:{ADMIN}\"}}\n\
              {}\
@@ -382,6 +400,10 @@ impl Stage {
             self.options.capture,
             manifests = self.manifests.display(),
             mesh = self.options.mesh,
+            identity = match self.options.identity.as_str() {
+                "" => String::new(),
+                lines => format!("identity:\n{lines}"),
+            },
             log = self.options.log,
         );
         if self.options.discover {
@@ -391,8 +413,8 @@ impl Stage {
         text += "  pods:\n";
         for actor in &self.actors {
             let (netns, cgroup) = (actor.pod.namespace().path().display(), actor.pod.cgroup().display());
-            let name = actor.pod.name();
-            writeln!(text, "  - {{name: {NAMESPACE}/{name}, netns: {netns}, cgroup: {cgroup}}}")
+            let (namespace, name) = (&actor.namespace, actor.pod.name());
+            writeln!(text, "  - {{name: {namespace}/{name}, netns: {netns}, cgroup: {cgroup}}}")
                 .map_err(|_| Error::Late("formatting".to_owned()))?;
         }
         Ok(text)
@@ -406,9 +428,9 @@ impl Stage {
         // Of several nodes the first says what is nobody's pod.
         let mut text = match self.options.beside {
             None => format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {NAMESPACE}}}}}\n"),
-            Some(_) => String::new(),
+            Some(_) => "# Pods of another node.\n---\n".to_owned(),
         };
-        for actor in &self.actors {
+        for actor in self.actors.iter().filter(|actor| actor.told) {
             text += &actor.manifest();
         }
         text += &self.policies;

@@ -195,3 +195,16 @@ pub async fn ask(to: SocketAddr, from: u16) -> Outcome<()> {
     say(&format!("{how} {name} {peer} {local}"));
     Ok(())
 }
+
+/// The first line of a server that speaks first.
+pub async fn hear(to: SocketAddr) -> Outcome<()> {
+    let heard = timeout(PATIENCE, async {
+        let mut line = String::new();
+        BufReader::new(socket_for(to)?.connect(to).await?).read_line(&mut line).await?;
+        Ok::<_, std::io::Error>(line)
+    });
+    match heard.await??.trim() {
+        "" => Err("closed".into()),
+        line => Ok(say(&format!("heard {line}"))),
+    }
+}

@@ -11,8 +11,13 @@
 //! in-pod hold TO:PORT CONNECTIONS                  one exchange on each, then one more a line of input
 //! in-pod pull TO:PORT CONNECTIONS BYTES            asks for BYTES, reads none until a line of input
 //! in-pod push TO:PORT CONNECTIONS                  writes to who does not read, says how much was taken
+//! in-pod hear TO:PORT                              what the server says before it is asked: `heard LINE`
+//! in-pod hbone TO:PORT AUTHORITY FOLDER|none [NAME=VALUE…]
+//!                                                  one CONNECT with FOLDER's tls.crt and tls.key, whoever
+//!                                                  the server is, and one `who` in it
 //! ```
 
+mod hbone;
 mod load;
 mod names;
 mod press;
@@ -54,6 +59,10 @@ async fn act(words: &[&str]) -> Outcome<()> {
         ["hold", to, connections] => press::hold(to.parse()?, connections.parse()?).await,
         ["pull", to, connections, bytes] => {
             press::pull(to.parse()?, connections.parse()?, bytes.parse()?).await
+        }
+        ["hear", to] => load::hear(to.parse()?).await,
+        ["hbone", to, authority, folder, headers @ ..] => {
+            hbone::run(to.parse()?, authority, Some(*folder).filter(|name| *name != "none"), headers).await
         }
         ["push", to, connections] => press::push(to.parse()?, connections.parse()?).await,
         _ => Err("usage: see the head of main.rs".into()),

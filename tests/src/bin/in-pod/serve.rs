@@ -25,6 +25,7 @@ use crate::{Outcome, pattern, say};
 const BACKLOG: u32 = 4096;
 const LINE_MAX: u64 = 8 * 1024;
 const CHUNK: usize = 64 * 1024;
+const HEADERS_MAX: usize = 64 * 1024;
 /// How long one that does not read stays.
 const STALL: Duration = Duration::from_secs(600);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
@@ -111,9 +112,11 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// One request without a body; the answer tells what arrived. Whether it was the last one.
+/// One request without a body; the answer tells what arrived, below `/headers` each header too. Whether it
+/// was the last one.
 async fn http(stream: &mut BufReader<TcpStream>, who: &str, method: &str, path: &str) -> io::Result<bool> {
     let mut last = false;
+    let mut told = format!("{who} {method} {path}\n");
     loop {
         let mut line = String::new();
         if stream.take(LINE_MAX).read_line(&mut line).await? == 0 {
@@ -123,8 +126,11 @@ async fn http(stream: &mut BufReader<TcpStream>, who: &str, method: &str, path: 
             break;
         }
         last |= line.to_ascii_lowercase().starts_with("connection: close");
+        if path.starts_with("/headers") && told.len() < HEADERS_MAX {
+            told += &line;
+        }
     }
-    let body = format!("{who} {method} {path}\n");
+    let body = told;
     let head =
         format!("HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n", body.len());
     stream.write_all((head + &body).as_bytes()).await?;

@@ -11,6 +11,7 @@
 
 mod curl;
 mod daemon;
+mod member;
 mod settings;
 mod story;
 mod traces;
@@ -19,6 +20,7 @@ use std::{
     fs,
     io::{self, Write},
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::chown,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -36,6 +38,8 @@ const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 10);
 const FHIR_PORT: u16 = 8080;
 /// The port of the identity provider.
 const IDP_PORT: u16 = 8180;
+/// Whom `fhirward node` becomes (`capture.user`), and so who keeps the authority's root.
+const PROXY_USER: u32 = 65_532;
 /// How long anything may take to come up, or to follow a change. Shown is how long it took.
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
@@ -98,6 +102,8 @@ impl Stage {
     }
 
     fn prepare(&mut self) -> Result<(), Failure> {
+        fs::create_dir(self.authority())?;
+        chown(self.authority(), Some(PROXY_USER), Some(PROXY_USER))?;
         fs::create_dir(self.manifests())?;
         manifests::write_to(&self.manifests())?;
         self.label(false)?;
@@ -154,6 +160,11 @@ impl Stage {
 
     fn manifests(&self) -> PathBuf {
         self.node.folder().join("data-mesh")
+    }
+
+    /// The folder of the embedded authority: its root, from the proxy's start on.
+    fn authority(&self) -> PathBuf {
+        self.node.folder().join("authority")
     }
 
     fn socket(&self) -> PathBuf {

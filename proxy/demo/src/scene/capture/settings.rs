@@ -37,6 +37,7 @@ pub(super) fn text(stage: &Stage) -> Result<String, Failure> {
   serviceAddresses: {{datamesh/fhir-service: \"{SERVICE}\"}}
   workloads:
 {workloads}identity:
+  certificates: {{embedded: {{folder: \"{authority}\"}}}}
   providers:
   - {{issuer: \"{ISSUER_BASE}/realms/{REALM}\", jwksUri: \"{idp}/protocol/openid-connect/certs\"}}
 observe: {{accessLog: {{enabled: false}}}}
@@ -49,5 +50,6 @@ admin: {{address: \"127.0.0.1:15000\"}}
         manifests = stage.manifests().display(),
         workloads = workloads.concat(),
         idp = stage.idp,
+        authority = stage.authority().display(),
     ))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{FHIR_PORT, Failure, SERVICE, Stage, curl, traces};
+use super::{FHIR_PORT, Failure, SERVICE, Stage, curl, member::Member, traces};
 use crate::{
     clients::{Outcome, Seen, Tokens, tutorial_table, write_rows},
     scene::REALM,
@@ -64,6 +64,10 @@ pub(super) fn tell(stage: &mut Stage, out: &mut impl Write) -> Result<bool, Fail
         &table(stage, &tokens),
     )?;
     told.part("A pod without label", &stranger(stage))?;
+    told.part(
+        "A member of the mesh that speaks mTLS itself, as Istio's sidecars do, in the same pod",
+        &member(stage, &tokens)?,
+    )?;
     told.part("The proxy is killed (SIGKILL)", &killed(stage, &tokens))?;
     told.part("The proxy is started again", &back(stage, &tokens)?)?;
     told.part("The label is removed", &removed(stage, &looks)?)?;
@@ -163,6 +167,30 @@ fn stranger(stage: &Stage) -> Rows {
     let direct = curl::get(&stage.stranger, &at_pod(stage.fhir.v6().map(Into::into)));
     rows.row("the same, by IPv6", REFUSED, shown(&direct), curl::is_refused(&direct));
     rows
+}
+
+fn member(stage: &Stage, tokens: &Tokens) -> Result<Rows, Failure> {
+    let mut rows = Rows::default();
+    let url = at_pod(stage.fhir.v4().map(Into::into)).replacen("http:", "https:", 1);
+    let seen = curl::ask(&stage.stranger, &["--insecure", &url]);
+    rows.row("TLS without a certificate", REFUSED, shown(&seen), curl::is_refused(&seen));
+    let words = Member::new(stage)?.curl();
+    let mtls = |token: Option<&str>| {
+        let mut arguments: Vec<&str> = words.iter().map(String::as_str).collect();
+        let header = token.map(|token| format!("Authorization: Bearer {token}"));
+        arguments.extend(header.iter().flat_map(|header| ["-H", header.as_str()]));
+        arguments.push(&url);
+        curl::ask(&stage.stranger, &arguments).in_short()
+    };
+    let seen = mtls(Some(&tokens.alice));
+    rows.row("mTLS: Alice (Patient), GET", "200 a Bundle resource", shown(&seen), is_bundle(&seen));
+    for (case, token) in
+        [("mTLS: Bob (Medic), GET", Some(tokens.bob.as_str())), ("mTLS: no token, GET", None)]
+    {
+        let seen = mtls(token);
+        rows.row(case, DENIED, shown(&seen), is_denied(&seen));
+    }
+    Ok(rows)
 }
 
 /// The FHIR server by an address of its pod.

@@ -1,0 +1,117 @@
+//! PERMISSIVE: plaintext, the mesh's mTLS and an application's own TLS on one port, from another node.
+
+use std::{io::Write as _, net::SocketAddr, path::Path, process::Stdio};
+
+use tests::node::{Cluster, HTTP, INNER, LINES, Program, SOON, eventually};
+
+use crate::between::cluster;
+
+const PERMISSIVE: &str = "---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: pods}
+spec: {mtls: {mode: PERMISSIVE}}
+";
+/// Where a server speaks first.
+const GREETS: u16 = INNER + 1;
+/// Where an application speaks TLS of its own.
+const OWN_TLS: u16 = 7443;
+
+/// What `openssl s_client` gets on `stray` as a member of the mesh, for what it says; an empty word, and it
+/// waits to be spoken to.
+fn s_client(cluster: &Cluster, to: SocketAddr, certificate: &Path, alpn: &str, words: &str) -> String {
+    let mut command = cluster.actor("stray").pod.command("openssl");
+    command
+        .args(["s_client", "-quiet", "-verify_return_error", "-alpn", alpn])
+        .args(["-connect", &to.to_string()]);
+    command.arg("-CAfile").arg(cluster.authority().join("bundle.pem"));
+    command.arg("-cert").arg(certificate.join("tls.crt")).arg("-key").arg(certificate.join("tls.key"));
+    let mut client = Program::start("openssl s_client", command).unwrap();
+    if !words.is_empty() {
+        client.tell(words).unwrap();
+    }
+    let answered = |said: &str| {
+        said.lines().any(|line| ["far ", "hello far", "HTTP/1.1"].iter().any(|start| line.starts_with(start)))
+    };
+    eventually("an answer in mTLS", SOON, || {
+        let said = client.said();
+        let ended = !client.runs().unwrap();
+        if answered(&said) || ended { Ok(said) } else { Err(said) }
+    })
+    .unwrap_or_else(|error| panic!("{error}\n{}", cluster.told()))
+}
+
+#[test]
+fn plaintext_and_mtls_are_served_on_one_port_whoever_speaks_first() {
+    let cluster = cluster(PERMISSIVE, "");
+    let certificate = cluster.certificate("member", "spiffe://cluster.local/ns/partners/sa/member").unwrap();
+    let lines = cluster.at("far", 0, LINES);
+    let said = cluster.ask("stray", lines);
+    assert!(said.starts_with("through far"), "plaintext: {said}\n{}", cluster.told());
+    for alpn in ["istio", "istio-peer-exchange,istio"] {
+        let said = s_client(&cluster, lines, &certificate, alpn, "who");
+        assert!(said.contains("far "), "{alpn}: {said}\n{}", cluster.told());
+    }
+    let http = cluster.at("far", 0, HTTP);
+    let request = "GET /headers HTTP/1.1\r\nHost: far\r\nConnection: close\r\n\r";
+    let said = s_client(&cluster, http, &certificate, "istio-http/1.1", request);
+    assert!(said.contains("HTTP/1.1 200 OK"), "{said}\n{}", cluster.told());
+    assert!(said.contains("URI=spiffe://cluster.local/ns/partners/sa/member"), "{said}");
+
+    let greets = cluster.at("far", 0, GREETS);
+    let hear = cluster.of("stray").in_pod("stray", &["hear", &greets.to_string()]).unwrap();
+    let (_, said) = hear.finish(SOON).unwrap();
+    assert_eq!(said, "heard hello far", "plaintext, the server first\n{}", cluster.told());
+    let said = s_client(&cluster, greets, &certificate, "istio", "");
+    assert!(said.contains("hello far"), "mTLS, the server first: {said}\n{}", cluster.told());
+
+    let told = cluster.of("far").proxy.as_ref().unwrap().said();
+    assert!(told.contains("ns/partners/sa/member"), "{told}");
+}
+
+#[test]
+fn an_applications_own_tls_passes_as_it_is() {
+    let cluster = cluster(PERMISSIVE, "");
+    let folder = cluster.of("far").node.folder().join("own");
+    let authority = certs::Authority::mint("an application's own").unwrap();
+    let leaf = authority.issue(&certs::LeafRequest::for_names(["own.example"])).unwrap();
+    let files = leaf.write_to(&folder, &authority).unwrap();
+    let mut command = cluster.actor("far").pod.command("openssl");
+    command.args(["s_server", "-www", "-accept", &OWN_TLS.to_string()]);
+    command.arg("-cert").arg(&files.certificate).arg("-key").arg(&files.key);
+    command.stdin(Stdio::null());
+    let _server = Program::start("openssl s_server", command).unwrap();
+    let to = cluster.at("far", 0, OWN_TLS);
+    let url = format!("https://own.example:{OWN_TLS}/");
+    let resolve = format!("own.example:{OWN_TLS}:{}", to.ip());
+    for from in ["stray", "near"] {
+        eventually("the application's own TLS answers", SOON, || {
+            let mut command = cluster.actor(from).pod.command("curl");
+            command.args(["-sS", "--noproxy", "*", "-m", "30", "--resolve", &resolve, "-o", "/dev/null"]);
+            command.args(["-w", "%{http_code} %{ssl_verify_result}", "--cacert"]).arg(&files.ca).arg(&url);
+            let said = Program::run("curl", command, SOON * 2).map_err(|error| error.to_string())?;
+            if said.trim() == "200 0" { Ok(()) } else { Err(said) }
+        })
+        .unwrap_or_else(|error| panic!("{from}: {error}\n{}", cluster.told()));
+    }
+}
+
+/// Half of a ClientHello, then silence: it is nobody's plaintext.
+#[test]
+fn half_a_hello_is_never_passed_on_as_plaintext() {
+    let cluster = cluster(PERMISSIVE, "");
+    let to = cluster.at("far", 0, LINES);
+    let mut stream =
+        cluster.of("stray").node.namespace().run(|| std::net::TcpStream::connect(to)).unwrap().unwrap();
+    stream.set_read_timeout(Some(SOON)).unwrap();
+    // A record of 512 bytes is announced; in it stands what the server would send back as plaintext.
+    stream.write_all(b"\x16\x03\x01\x02\x00\nwho\n").unwrap();
+    let mut got = Vec::new();
+    let end = std::io::Read::read_to_end(&mut stream, &mut got);
+    let text = String::from_utf8_lossy(&got);
+    assert!(!text.contains("far"), "{text:?} {end:?}\n{}", cluster.told());
+    assert!(
+        !matches!(&end, Err(error) if error.kind() == std::io::ErrorKind::WouldBlock),
+        "kept open: {end:?}"
+    );
+}
