@@ -81,7 +81,12 @@ async fn serve(arguments: Arguments) -> Result<(), Failure> {
         };
         tell.send(Change::Take { pod: Arc::new(pod), inbound: Vec::new(), outbound }).await?;
     }
-    let capture = Capture { plumbing: Arc::new(plumbing), changes, settings: CaptureSettings::default() };
+    let capture = Capture {
+        plumbing: Arc::new(plumbing),
+        changes,
+        settings: CaptureSettings::default(),
+        certificates: None,
+    };
     let proxy = Proxy::new(Arc::new(engine), Arc::new(Tell(recorder)), limits);
     proxy.run(Vec::new(), Some(capture), stop).await;
     Ok(())

@@ -14,11 +14,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Capture, Engine, Limits,
-    accept::{Bound, Connection, ConnectionFacts, Place},
+    accept::{Bound, Connection, ConnectionFacts, Entry, Place},
     capture::{Pods, manage},
     forward::Forwarder,
     record::{self, Recorder},
-    secure,
+    secure::{self, Speaking, WorkloadTls},
     serve::{Decide, Gauges, House, Pace, Start, serve},
 };
 
@@ -76,8 +76,8 @@ impl<D: Decide> Proxy<D> {
         for listener in listeners {
             accepting.spawn(accept(Arc::clone(&house), listener, stop.clone()));
         }
-        if let Some(Capture { plumbing, changes, settings }) = capture {
-            let pods = Arc::new(Pods::new(plumbing, settings));
+        if let Some(Capture { plumbing, changes, settings, certificates }) = capture {
+            let pods = Arc::new(Pods::new(plumbing, settings, certificates));
             let pods = Arc::clone(house.pods.get_or_init(|| pods));
             let (house, tasks) = (Arc::clone(&house), accepting.clone());
             accepting.spawn(manage(house, pods, changes, tasks, stop.clone()));
@@ -171,14 +171,15 @@ async fn connection<D: Decide>(house: Arc<House<D>>, place: &Place, socket: TcpS
         sni: None,
         entry: place.entry.clone(),
     };
-    let drain = Arc::clone(&house.drain);
-    if let Some(mesh) = &place.mesh {
-        return secure::mesh_connection(house, mesh, socket, facts).await;
+    if let (Some(own), Some(speaking)) = (&place.own, place.speaking) {
+        return meshed(house, (own, speaking), socket, facts).await;
     }
+    let drain = Arc::clone(&house.drain);
+    let own = place.own.clone();
     let Some(tls) = &place.tls else {
         if let Some(connection) = admit(&house, facts) {
             let start = Start { agreed: None, first: BytesMut::new(), drain };
-            serve(house, connection, socket, start).await;
+            serve(house, connection.of(own), socket, start).await;
         }
         return;
     };
@@ -187,7 +188,26 @@ async fn connection<D: Decide>(house: Arc<House<D>>, place: &Place, socket: TcpS
     facts.sni = secured.sni;
     if let Some(connection) = admit(&house, facts) {
         let start = Start { agreed: Some(secured.speaks), first: BytesMut::new(), drain };
-        serve(house, connection, secured.io, start).await;
+        serve(house, connection.of(own), secured.io, start).await;
+    }
+}
+
+/// A connection at an entry that speaks mTLS of the mesh.
+async fn meshed<D: Decide>(
+    house: Arc<House<D>>,
+    (own, speaking): (&Arc<WorkloadTls>, Speaking),
+    socket: TcpStream,
+    facts: ConnectionFacts,
+) {
+    match (speaking, &facts.entry) {
+        (Speaking::Sidecar, Entry::Workload { port, .. }) => {
+            let port = *port;
+            secure::mesh_connection(house, (own, port), socket, facts).await;
+        }
+        // Nobody else is called so.
+        (Speaking::Sidecar | Speaking::Hbone, _) => {
+            let _ = socket.set_zero_linger();
+        }
     }
 }
 

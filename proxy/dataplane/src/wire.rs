@@ -47,7 +47,7 @@ impl From<TcpStream> for Wire {
 impl Client for Wire {
     fn abort(self) {
         match self {
-            Self::Tcp(socket) => socket.get_ref().abort(),
+            Self::Tcp(socket) => Socket::abort(socket.get_ref()),
             // No close_notify: under TLS that alone tells of truncation.
             Self::Tls(tls) => tls.get_ref().0.get_ref().abort(),
             Self::Tunnel(stream) => stream.abort(),
@@ -144,6 +144,12 @@ impl Socket {
     }
 }
 
+impl Client for Socket {
+    fn abort(self) {
+        Self::abort(&self);
+    }
+}
+
 impl AsyncRead for Socket {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -207,6 +213,12 @@ impl<S> Rewound<S> {
 
     pub(crate) fn into_parts(self) -> (S, BytesMut) {
         (self.io, self.first)
+    }
+}
+
+impl<S: Client> Client for Rewound<S> {
+    fn abort(self) {
+        self.io.abort();
     }
 }
 

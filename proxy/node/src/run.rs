@@ -64,7 +64,6 @@ impl Node {
         let last = CancellationToken::new();
         let guard = last.clone().drop_guard();
         let bound = bind(&settings.listeners)?;
-        let (bound, workloads) = Workloads::attach(&settings, bound, &last)?;
         let turn = Turn::bind(settings.admin.address, settings.capture.is_some())
             .await
             .map_err(|error| StartError::Admin(settings.admin.address, error))?;
@@ -74,6 +73,8 @@ impl Node {
         let certificates = bound.iter().filter_map(|b| Some((b.name().to_owned(), Arc::clone(b.tls()?))));
         let certificates = Arc::new(certificates.collect());
         let recorder = Arc::new(Recorder::new(&settings.observe)?);
+        let supply = Workloads::supply(&settings, &last)?;
+        let roles = Workloads::roles(&settings.listeners);
         let authenticator = Authenticator::new(settings.identity, Clock::System, last.clone())?;
         let engine_settings = EngineSettings {
             strict_target: settings.mesh.strict_target,
@@ -83,7 +84,7 @@ impl Node {
         let source = files::Source::start(settings.mesh, last.clone());
         follow(&source.snapshots, Arc::clone(&authenticator), last.clone());
         tell_problems(source.status.clone(), last.clone());
-        workloads.start(&source.snapshots, &last);
+        let (bound, workloads) = Workloads::attach(supply, roles, bound, (&source.snapshots, &last));
         let limits = Arc::new(settings.limits);
         let engine = Engine::new(
             source.snapshots.clone(),
@@ -96,6 +97,7 @@ impl Node {
             .as_ref()
             .map(|settings| capture::start(settings, stop.clone(), last.clone()))
             .unzip();
+        let captured = captured.map(|captured| workloads.hand_to(captured));
         let told = Told {
             snapshots: source.snapshots,
             status: source.status,

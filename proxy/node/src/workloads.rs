@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use dataplane::{
+    Capture,
     accept::Bound,
-    secure::{MeshTls, MeshTlsStatus},
+    secure::{Certificates, Speaking, Whose, WorkloadTls, WorkloadTlsStatus},
 };
 use identity::{Clock, spiffe::Supply};
 use mesh::Snapshot;
@@ -22,63 +23,98 @@ use crate::{
 /// mTLS in the mesh; nothing, where the settings have no certificates.
 #[derive(Clone, Default)]
 pub(crate) struct Workloads {
-    supply: Option<Arc<Supply>>,
-    /// With the listener's name.
-    listeners: Arc<Vec<(String, Arc<MeshTls>)>>,
+    held: Option<Held>,
+    /// Those that speak mTLS, with the listener's name.
+    listeners: Arc<Vec<(String, Arc<WorkloadTls>)>>,
 }
 
+#[derive(Clone)]
+struct Held {
+    supply: Arc<Supply>,
+    certificates: Arc<Certificates>,
+}
+
+/// What a listener stands for, and how mTLS is spoken at it.
+pub(crate) type Role = Option<(Whose, Option<Speaking>)>;
+
 impl Workloads {
-    /// Starts the supply of certificates, and has the listeners speak mTLS that are to.
+    /// Starts the supply of certificates, where the settings have one.
     ///
     /// # Errors
     /// [`StartError::Certificates`]
-    pub(crate) fn attach(
+    pub(crate) fn supply(
         settings: &Settings,
-        bound: Vec<Bound>,
         stop: &CancellationToken,
-    ) -> Result<(Vec<Bound>, Self), StartError> {
-        let Some(certificates) = &settings.identity.certificates else {
-            return Ok((bound, Self::default()));
-        };
+    ) -> Result<Option<Arc<Supply>>, StartError> {
+        let Some(certificates) = &settings.identity.certificates else { return Ok(None) };
         let mesh = (settings.mesh.trust_domain.as_str(), settings.mesh.trust_domain_aliases.as_slice());
-        let supply = Supply::start(certificates.clone(), mesh, Clock::System, stop.clone())?;
+        Ok(Some(Supply::start(certificates.clone(), mesh, Clock::System, stop.clone())?))
+    }
+
+    /// What the listeners are for, in the settings' order.
+    pub(crate) fn roles(listeners: &[ListenerSettings]) -> Vec<Role> {
+        let role = |settings: &ListenerSettings| {
+            let whose = match settings.role().ok()? {
+                ListenerRole::Workload(workload, _) => Whose::Workload(workload),
+                ListenerRole::Gateway(key) => Whose::Gateway(key),
+            };
+            Some((whose, settings.is_mesh().then_some(Speaking::Sidecar)))
+        };
+        listeners.iter().map(role).collect()
+    }
+
+    /// Hands each listener the mTLS of the workload that it stands for.
+    pub(crate) fn attach(
+        supply: Option<Arc<Supply>>,
+        roles: Vec<Role>,
+        bound: Vec<Bound>,
+        (snapshots, stop): (&watch::Receiver<Option<Arc<Snapshot>>>, &CancellationToken),
+    ) -> (Vec<Bound>, Self) {
+        let Some(supply) = supply else { return (bound, Self::default()) };
+        let certificates = Certificates::new(Arc::clone(&supply), snapshots.clone(), stop.clone());
         let mut listeners = Vec::new();
-        let mut attach = |(bound, settings): (Bound, &ListenerSettings)| match settings.role() {
-            Ok(ListenerRole::Workload(workload, port)) if settings.is_mesh() => {
-                let mesh = Arc::new(MeshTls::new(workload, port, &supply));
-                listeners.push((settings.name.clone(), Arc::clone(&mesh)));
-                bound.with_mesh(mesh)
+        let mut attach = |(bound, role): (Bound, Role)| {
+            let Some((whose, speaking)) = role else { return bound };
+            let own = certificates.of(whose);
+            if speaking.is_some() {
+                listeners.push((bound.name().to_owned(), Arc::clone(&own)));
             }
-            _ => bound,
+            bound.with_mesh(own, speaking)
         };
         // Bound in the settings' order, one for each.
-        let bound = bound.into_iter().zip(&settings.listeners).map(&mut attach).collect();
-        Ok((bound, Self { supply: Some(supply), listeners: Arc::new(listeners) }))
+        let bound = bound.into_iter().zip(roles).map(&mut attach).collect();
+        (bound, Self { held: Some(Held { supply, certificates }), listeners: Arc::new(listeners) })
     }
 
-    /// From here on the listeners follow the mesh.
-    pub(crate) fn start(&self, snapshots: &watch::Receiver<Option<Arc<Snapshot>>>, stop: &CancellationToken) {
-        let Some(supply) = &self.supply else { return };
-        for (_, listener) in self.listeners.iter() {
-            listener.start(Arc::clone(supply), snapshots.clone(), stop.clone());
-        }
+    /// Captured pods speak mTLS as their workloads.
+    pub(crate) fn hand_to(&self, capture: Capture) -> Capture {
+        let certificates = self.held.as_ref().map(|held| Arc::clone(&held.certificates));
+        Capture { certificates, ..capture }
     }
 
-    /// Whether every workload that speaks mTLS has had a certificate. One that has expired is told, and
-    /// takes nobody else out of service.
+    /// Whether every workload that speaks mTLS at a listener has had a certificate, and of the others any,
+    /// where there are any: a supply that is down is told, one captured pod that gets none takes nobody
+    /// else out of service. Nor does one that has expired.
     pub(crate) fn are_ready(&self) -> bool {
-        self.listeners.iter().all(|(_, listener)| !listener.status().waits)
+        let Some(held) = &self.held else { return true };
+        let status = held.certificates.status();
+        let supplied = status.is_empty() || status.iter().any(|one| !one.waits);
+        supplied && self.listeners.iter().all(|(_, listener)| !listener.status().waits)
     }
 
-    /// Certificates, bundles and listeners, for `/readyz`; `null` without certificates.
+    /// Certificates, bundles, workloads and listeners, for `/readyz`; `null` without certificates.
     pub(crate) fn json(&self) -> Value {
-        let Some(supply) = &self.supply else { return Value::Null };
+        let Some(Held { supply, certificates }) = &self.held else { return Value::Null };
         let trust = supply.trust_status();
         let domain = |(name, roots, seconds): &(String, usize, i64)| json!({"trustDomain": name, "roots": roots, "expiresInSeconds": seconds});
-        let listener = |(name, listener): &(String, Arc<MeshTls>)| {
-            let MeshTlsStatus { workload, identity, .. } = listener.status();
+        let workload = |status: &WorkloadTlsStatus| {
+            let identity = status.identity.as_ref().map(ToString::to_string);
+            json!({"workload": status.whose, "identity": identity, "waits": status.waits})
+        };
+        let listener = |(name, listener): &(String, Arc<WorkloadTls>)| {
+            let WorkloadTlsStatus { whose, identity, .. } = listener.status();
             let identity = identity.map(|identity| identity.to_string());
-            json!({"listener": name, "workload": workload.to_string(), "identity": identity})
+            json!({"listener": name, "workload": whose, "identity": identity})
         };
         json!({
             "certificates": supply.status(),
@@ -87,13 +123,14 @@ impl Workloads {
                 "domains": trust.domains.iter().map(domain).collect::<Vec<_>>(),
                 "problem": trust.problem,
             },
+            "workloads": certificates.status().iter().map(workload).collect::<Vec<_>>(),
             "listeners": self.listeners.iter().map(listener).collect::<Vec<_>>(),
         })
     }
 
     /// Expiry, renewals and handshakes, for `/metrics`.
     pub(crate) fn metrics(&self, page: &mut Exposition) {
-        let Some(supply) = &self.supply else { return };
+        let Some(Held { supply, certificates }) = &self.held else { return };
         let status = supply.status();
         let identity = |identity: &str| vec![("identity", identity.to_owned())];
         let expiring = status.iter().filter_map(|one| Some((&one.identity, one.expires_in_seconds?)));
@@ -126,27 +163,39 @@ impl Workloads {
             "1 while roots or revocation lists cannot be used as they are; the old ones hold.",
             [(Vec::new(), f64::from(u8::from(trust.problem.is_some())))],
         );
-        let status: Vec<_> = self.listeners.iter().map(|(name, one)| (name, one.status())).collect();
-        let by = |listener: &str, label: &'static str, value: &str| {
-            vec![("listener", listener.to_owned()), (label, value.to_owned())]
-        };
-        let handshakes = status.iter().flat_map(|(name, status)| {
-            status.handshakes.iter().map(|(outcome, n)| (by(name, "outcome", outcome), count(*n)))
-        });
-        page.counter(
-            "fhirward_mtls_handshakes_total",
-            "Handshakes with clients of the mesh: full, resumed, or why one failed.",
-            handshakes,
-        );
-        let ended = status.iter().flat_map(|(name, status)| {
-            status.ended.iter().map(|(reason, n)| (by(name, "reason", reason), count(*n)))
-        });
-        page.counter(
-            "fhirward_mtls_connections_ended_total",
-            "Connections ended because their client was verified no longer.",
-            ended,
-        );
+        handshakes(&certificates.status(), page);
     }
+}
+
+/// Of each workload, by outcome.
+fn handshakes(status: &[WorkloadTlsStatus], page: &mut Exposition) {
+    type Counts = fn(&WorkloadTlsStatus) -> &Vec<(&'static str, u64)>;
+    let mut counter = |name, help, label: &'static str, counts: Counts| {
+        let samples = status.iter().flat_map(|one| {
+            counts(one).iter().map(move |(value, n)| {
+                (vec![("workload", one.whose.clone()), (label, (*value).to_owned())], count(*n))
+            })
+        });
+        page.counter(name, help, samples);
+    };
+    counter(
+        "fhirward_mtls_handshakes_total",
+        "Handshakes in which a workload was called: full, resumed, or why one failed.",
+        "outcome",
+        |one| &one.handshakes,
+    );
+    counter(
+        "fhirward_mtls_calls_total",
+        "Handshakes in which a workload called another: full, or why one failed.",
+        "outcome",
+        |one| &one.calls,
+    );
+    counter(
+        "fhirward_mtls_connections_ended_total",
+        "Connections ended because their peer was verified no longer.",
+        "reason",
+        |one| &one.ended,
+    );
 }
 
 /// Samples are floating point by format.

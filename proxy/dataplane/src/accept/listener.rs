@@ -6,7 +6,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
 use super::{Entry, Queue};
-use crate::secure::{MeshTls, Tls, TlsError, TlsFiles};
+use crate::secure::{Speaking, Tls, TlsError, TlsFiles, WorkloadTls};
 
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 4096;
@@ -61,8 +61,10 @@ pub(crate) struct Place {
     pub(crate) name: String,
     pub(crate) entry: Entry,
     pub(crate) tls: Option<Arc<Tls>>,
-    /// mTLS of the mesh, as PeerAuthentication has it; instead of `tls`.
-    pub(crate) mesh: Option<Arc<MeshTls>>,
+    /// The mTLS of the workload that the listener stands for, where there are certificates.
+    pub(crate) own: Option<Arc<WorkloadTls>>,
+    /// How it is spoken here, instead of `tls`; none: not at all.
+    pub(crate) speaking: Option<Speaking>,
     pub(crate) local: SocketAddr,
 }
 
@@ -83,7 +85,7 @@ impl Listener {
         });
         match opened {
             Ok((socket, local)) => {
-                let place = Arc::new(Place { name, entry, tls, mesh: None, local });
+                let place = Arc::new(Place { name, entry, tls, own: None, speaking: None, local });
                 Ok(Bound { queue: Queue::new(place.name.clone(), socket), place })
             }
             Err(source) => Err(ListenError::Bind { name, address, source }),
@@ -113,15 +115,17 @@ impl Bound {
         &self.place.name
     }
 
-    /// The same, speaking the mesh's mTLS as far as PeerAuthentication says so.
+    /// The same, with the mTLS of the workload that it stands for: to call with, and, where `speaking` says
+    /// how, to be called by, as far as PeerAuthentication says so.
     #[must_use]
-    pub fn with_mesh(self, mesh: Arc<MeshTls>) -> Self {
+    pub fn with_mesh(self, own: Arc<WorkloadTls>, speaking: Option<Speaking>) -> Self {
         let Place { name, entry, tls, local, .. } = &*self.place;
         let place = Place {
             name: name.clone(),
             entry: entry.clone(),
             tls: tls.clone(),
-            mesh: Some(mesh),
+            own: Some(own),
+            speaking,
             local: *local,
         };
         Self { place: Arc::new(place), ..self }

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use mesh::routing::GatewayKey;
 use policy::{SpiffeId, WorkloadName};
 
-use crate::capture::Captured;
+use crate::{capture::Captured, secure::WorkloadTls};
 
 pub(crate) use listener::Place;
 pub use listener::{Bound, ListenError, Listener};
@@ -40,6 +40,8 @@ pub struct Connection {
     pub(crate) client_certificate: Option<HeaderValue>,
     /// What more is known where it was captured.
     pub(crate) captured: Option<Arc<Captured>>,
+    /// The mTLS of the workload that the entry stands for, to call others with.
+    pub(crate) own: Option<Arc<WorkloadTls>>,
 }
 
 /// What a listener stands for.
@@ -96,6 +98,7 @@ impl Connection {
             peer_text,
             client_certificate: None,
             captured: None,
+            own: None,
         }
     }
 
@@ -108,6 +111,11 @@ impl Connection {
     /// The same connection, captured.
     pub(crate) fn inside(self, captured: Arc<Captured>) -> Self {
         Self { captured: Some(captured), ..self }
+    }
+
+    /// The same connection, at an entry that stands for a workload with this mTLS.
+    pub(crate) fn of(self, own: Option<Arc<WorkloadTls>>) -> Self {
+        Self { own, ..self }
     }
 
     /// The pod's own address that was called, where it was captured.

@@ -56,12 +56,13 @@ impl<D: Decide> Manager<D> {
         let listeners: Vec<SocketAddr> = listeners.filter_map(|one| one.local_addr().ok()).collect();
         let (id, name) = (pod.id, pod.name.clone());
         let stop = self.stop.child_token();
+        let tls = self.pods.tls(&pod);
         let held = self.pods.change(|table| {
             let before = table.remove(id);
             let drain = before.as_ref().map(|before| Arc::clone(&before.drain));
             let drain = drain.unwrap_or_else(|| Arc::new(Drain::within(&self.house.drain)));
             let connections = before.as_ref().map_or_else(Gauge::new, |before| before.connections.clone());
-            let held = Arc::new(Held { pod, drain, connections, stop, listeners });
+            let held = Arc::new(Held { pod, drain, tls, connections, stop, listeners });
             table.insert(Arc::clone(&held));
             if let Some(before) = before {
                 before.stop.cancel();

@@ -37,6 +37,8 @@ use tokio::{
     sync::mpsc,
 };
 
+use crate::secure::Certificates;
+
 pub(crate) use captured::{Captured, DeclaredProbe, HostConnection};
 pub(crate) use manage::manage;
 pub(crate) use pods::Pods;
@@ -174,6 +176,8 @@ pub struct Capture {
     pub changes: mpsc::Receiver<Change>,
     /// Settings.
     pub settings: CaptureSettings,
+    /// The pods' mTLS; none: it is spoken with nobody.
+    pub certificates: Option<Arc<Certificates>>,
 }
 
 impl fmt::Debug for Capture {

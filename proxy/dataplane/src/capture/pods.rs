@@ -18,6 +18,7 @@ use crate::{
     dice::Dice,
     forward::{Door, Inside, Kernel, Passage},
     record::Labels,
+    secure::{Certificates, Whose, WorkloadTls},
     serve::{Drain, Gauge},
 };
 
@@ -28,6 +29,7 @@ pub(crate) struct Pods {
     pub(crate) settings: CaptureSettings,
     /// Of workloads, for the records that no decision begins.
     pub(super) labels: Labels,
+    certificates: Option<Arc<Certificates>>,
 }
 
 /// A captured pod, held by its connections.
@@ -35,6 +37,8 @@ pub(crate) struct Pods {
 pub(crate) struct Held {
     pub(crate) pod: Arc<Pod>,
     pub(crate) drain: Arc<Drain>,
+    /// Its workload's mTLS, where there are certificates.
+    pub(crate) tls: Option<Arc<WorkloadTls>>,
     /// Its connections, both ways.
     pub(super) connections: Gauge,
     /// Ends the taking of connections.
@@ -55,9 +59,18 @@ pub(crate) struct Table {
 }
 
 impl Pods {
-    pub(crate) fn new(plumbing: Arc<dyn Plumbing>, settings: CaptureSettings) -> Self {
+    pub(crate) fn new(
+        plumbing: Arc<dyn Plumbing>,
+        settings: CaptureSettings,
+        certificates: Option<Arc<Certificates>>,
+    ) -> Self {
         let kernel = Arc::new(Kernel { plumbing, dice: Dice::new() });
-        Self { table: ArcSwap::default(), kernel, settings, labels: Labels::default() }
+        Self { table: ArcSwap::default(), kernel, settings, labels: Labels::default(), certificates }
+    }
+
+    /// The mTLS of a pod's workload.
+    pub(super) fn tls(&self, pod: &Pod) -> Option<Arc<WorkloadTls>> {
+        Some(self.certificates.as_ref()?.of(Whose::Workload(pod.name.clone())))
     }
 
     pub(crate) fn now(&self) -> Guard<Arc<Table>> {

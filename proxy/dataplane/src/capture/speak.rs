@@ -26,6 +26,7 @@ use crate::{
     forward::{Door, carry},
     record,
     serve::{Decide, Drain, House, Start, newest, serve},
+    wire::{Rewound, Socket},
 };
 
 /// Serves a connection to its end.
@@ -187,7 +188,8 @@ async fn through<D>(
     };
     match server {
         Ok(server) => {
-            let carried = carry(socket, &first, server, stop).await;
+            let client = Rewound::new(Socket::with_urgent(socket), first);
+            let carried = carry(client, Socket::with_urgent(server), stop).await;
             record::carried(&mut story, carried);
         }
         Err(fault) => {

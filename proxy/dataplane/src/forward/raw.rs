@@ -1,19 +1,16 @@
-//! Bytes both ways on a raw TCP connection: half-close, reset and back-pressure go through as they
-//! come. Urgent data stay in line ([`super::inside::prepare`]).
+//! Bytes both ways on a raw connection, whatever carries them: half-close, reset and back-pressure go
+//! through as they come. Urgent data stay in line ([`super::inside::prepare`]).
 
 use std::{
+    future::poll_fn,
     io,
-    pin::pin,
-    sync::atomic::{AtomicU64, Ordering},
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
 };
 
-use tokio::{
-    io::AsyncWriteExt,
-    net::{
-        TcpStream,
-        tcp::{ReadHalf, WriteHalf},
-    },
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::serve::Client;
 
 /// Bytes held in each direction: of a connection that says little, and at most.
 const SMALL: usize = 4 * 1024;
@@ -42,31 +39,28 @@ pub(crate) struct Carried {
     pub(crate) end: End,
 }
 
-/// Carries bytes until both sides have closed, one is reset, or `stop` says why not. `first` was read
-/// from the client already.
+/// Carries bytes until both sides have closed, one is reset, or `stop` says why not. Under TLS an end
+/// without a word of farewell (close_notify) is a reset: what came before may not be all.
 pub(crate) async fn carry(
-    mut client: TcpStream,
-    first: &[u8],
-    mut server: TcpStream,
+    mut client: impl Client,
+    mut server: impl Client,
     stop: impl Future<Output = &'static str>,
 ) -> Carried {
-    let (up, down) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut both = Both::default();
     let end = {
-        let (client_read, client_write) = client.split();
-        let (server_read, server_write) = server.split();
-        let upwards = copy(client_read, server_write, first, &up);
-        let downwards = copy(server_read, client_write, &[], &down);
-        tokio::select! {
-            end = both(upwards, downwards) => end,
-            why = stop => End::Cut(why),
-        }
+        let mut stop = pin!(stop);
+        poll_fn(|cx| match both.poll(cx, &mut client, &mut server) {
+            Poll::Ready(end) => Poll::Ready(end),
+            Poll::Pending => stop.as_mut().poll(cx).map(End::Cut),
+        })
+        .await
     };
     if end != End::Closed {
         // A clean close would tell each of them that the other had said everything.
-        let _ = client.set_zero_linger();
-        let _ = server.set_zero_linger();
+        client.abort();
+        server.abort();
     }
-    Carried { up: up.load(Ordering::Relaxed), down: down.load(Ordering::Relaxed), end }
+    Carried { up: both.up.count, down: both.down.count, end }
 }
 
 /// Which end of a direction failed.
@@ -78,65 +72,126 @@ enum Broken {
 
 /// Both directions. One whose receiver is gone ends alone: what the receiver still has to say, which
 /// may have come before its reset, is passed on first.
-async fn both(
-    up: impl Future<Output = Result<(), Broken>>,
-    down: impl Future<Output = Result<(), Broken>>,
-) -> End {
-    let (mut up, mut down) = (pin!(up), pin!(down));
-    let (mut up_ended, mut down_ended) = (None, None);
-    loop {
-        tokio::select! {
-            ended = &mut up, if up_ended.is_none() => up_ended = Some(ended),
-            ended = &mut down, if down_ended.is_none() => down_ended = Some(ended),
-        }
-        match (up_ended, down_ended) {
-            (Some(Err(Broken::From)), _) => return End::ClientReset,
-            (_, Some(Err(Broken::From))) => return End::ServerReset,
-            (Some(Ok(())), Some(Ok(()))) => return End::Closed,
-            (Some(Err(Broken::To)), Some(_)) => return End::ServerReset,
-            (Some(_), Some(Err(Broken::To))) => return End::ClientReset,
-            (None, _) | (_, None) => {}
+#[derive(Debug, Default)]
+struct Both {
+    up: Direction,
+    down: Direction,
+}
+
+impl Both {
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut (impl AsyncRead + AsyncWrite + Unpin),
+        server: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    ) -> Poll<End> {
+        let up = self.up.poll(cx, client, server);
+        let down = self.down.poll(cx, server, client);
+        match (up, down) {
+            (Poll::Ready(Err(Broken::From)), _) => Poll::Ready(End::ClientReset),
+            (_, Poll::Ready(Err(Broken::From))) => Poll::Ready(End::ServerReset),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(End::Closed),
+            (Poll::Ready(Err(Broken::To)), Poll::Ready(_)) => Poll::Ready(End::ServerReset),
+            (Poll::Ready(_), Poll::Ready(Err(Broken::To))) => Poll::Ready(End::ClientReset),
+            (Poll::Pending, _) | (_, Poll::Pending) => Poll::Pending,
         }
     }
 }
 
-/// One direction, to its end. A receiver that does not read holds up the sender: no more than one
-/// buffer is read ahead of it.
-async fn copy(
-    from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
-    first: &[u8],
-    count: &AtomicU64,
-) -> Result<(), Broken> {
-    let add = |length: usize| count.fetch_add(u64::try_from(length).unwrap_or(0), Ordering::Relaxed);
-    if !first.is_empty() {
-        to.write_all(first).await.map_err(|_| Broken::To)?;
-        add(first.len());
-    }
-    let mut buffer = vec![0; SMALL];
-    loop {
-        let length = read(&from, &mut buffer).await.map_err(|_| Broken::From)?;
-        let Some(bytes) = buffer.get(..length).filter(|bytes| !bytes.is_empty()) else {
-            return to.shutdown().await.map_err(|_| Broken::To);
-        };
-        to.write_all(bytes).await.map_err(|_| Broken::To)?;
-        add(length);
-        if length == buffer.len() && length < LARGE {
-            buffer = vec![0; LARGE];
-        } else if length <= SMALL / 2 && buffer.len() > SMALL {
-            buffer = vec![0; SMALL];
-        }
-    }
+/// One direction. A receiver that does not read holds up the sender: no more than one buffer is read
+/// ahead of it.
+#[derive(Debug, Default)]
+struct Direction {
+    buffer: Vec<u8>,
+    /// What is held in the buffer.
+    start: usize,
+    end: usize,
+    /// Bytes that the receiver has taken.
+    count: u64,
+    /// The receiver's side may hold bytes back.
+    unflushed: bool,
+    /// The sender has said everything.
+    ended: bool,
+    outcome: Option<Result<(), Broken>>,
 }
 
-/// What is there. Not by `AsyncRead`, which takes a buffer that was not filled for the end of what has
-/// come and waits for more to come: a read ends at the mark of urgent data, with more behind it.
-async fn read(from: &ReadHalf<'_>, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        from.readable().await?;
-        match from.try_read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            outcome => return outcome,
+impl Direction {
+    /// To its end, and then that end again.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<Result<(), Broken>> {
+        if let Some(outcome) = self.outcome {
+            return Poll::Ready(outcome);
         }
+        let outcome = ready!(self.poll_on(cx, from, to));
+        self.buffer = Vec::new();
+        self.outcome = Some(outcome);
+        Poll::Ready(outcome)
+    }
+
+    fn poll_on(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            ready!(self.poll_write(cx, to)).map_err(|_| Broken::To)?;
+            if self.ended {
+                return Pin::new(to).poll_shutdown(cx).map_err(|_| Broken::To);
+            }
+            match self.poll_read(cx, from) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken::From)),
+                // Nothing more for now: what TLS still holds of it goes out.
+                Poll::Pending if self.unflushed => {
+                    ready!(Pin::new(&mut *to).poll_flush(cx)).map_err(|_| Broken::To)?;
+                    self.unflushed = false;
+                    return Poll::Pending;
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Passes on what is held.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Poll<io::Result<()>> {
+        while let Some(bytes) = self.buffer.get(self.start..self.end).filter(|bytes| !bytes.is_empty()) {
+            let length = ready!(Pin::new(&mut *to).poll_write(cx, bytes))?;
+            if length == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.start += length;
+            self.unflushed = true;
+            self.count += u64::try_from(length).unwrap_or(0);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what is there, into an empty buffer.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut (impl AsyncRead + Unpin),
+    ) -> Poll<io::Result<()>> {
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; SMALL];
+        } else if self.end == self.buffer.len() && self.end < LARGE {
+            self.buffer = vec![0; LARGE];
+        } else if self.end <= SMALL / 2 && self.buffer.len() > SMALL {
+            self.buffer = vec![0; SMALL];
+        }
+        let mut buffer = ReadBuf::new(&mut self.buffer);
+        ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+        (self.start, self.end) = (0, buffer.filled().len());
+        self.ended = self.end == 0;
+        Poll::Ready(Ok(()))
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! A new pair that cannot be used keeps the old one in service, and is told: in the log and by
 //! [`Tls::status`]. TLS 1.2 and 1.3; ALPN `h2` and `http/1.1`; no client certificates. mTLS between
-//! workloads is [`MeshTls`].
+//! workloads is [`WorkloadTls`].
 
 mod files;
 mod mesh;
@@ -27,8 +27,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use crate::serve::Speaks;
 
 pub use files::{TlsError, TlsFiles};
-pub(crate) use mesh::mesh_connection;
-pub use mesh::{MeshTls, MeshTlsStatus};
+pub use mesh::{Certificates, Speaking, Whose, WorkloadTls, WorkloadTlsStatus};
+pub(crate) use mesh::{Client, Connected, Handshaken, Outgoing, SecureError, Server, mesh_connection};
 
 use files::Loaded;
 

@@ -112,7 +112,7 @@ fn start_at(
     };
     tokio::spawn(session.run());
     let plumbing: Arc<Fleet> = Arc::clone(&fleet);
-    let capture = Capture { plumbing, changes, settings: for_data_plane(settings) };
+    let capture = Capture { plumbing, changes, settings: for_data_plane(settings), certificates: None };
     (capture, Report { standing: told, fleet })
 }
 

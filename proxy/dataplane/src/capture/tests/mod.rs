@@ -172,7 +172,7 @@ impl Node {
         let recorder = Arc::clone(&stories) as Arc<dyn Recorder>;
         let proxy = Proxy::new(Arc::clone(&world.engine), recorder, Arc::new(build.limits));
         let plumbing = Arc::clone(&kernel) as Arc<dyn Plumbing>;
-        let capture = Capture { plumbing, changes: receiver, settings: build.settings };
+        let capture = Capture { plumbing, changes: receiver, settings: build.settings, certificates: None };
         let running = tokio::spawn(proxy.run(build.listeners, Some(capture), stop.clone()));
         Self { world, kernel, stories, changes, stop, server, sleep, network, running }
     }

@@ -1,31 +1,47 @@
 //! One workload's TLS, of one certificate and one state of the bundles.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use identity::spiffe::{PeerVerifier, Svid, TrustBundles};
+use policy::SpiffeId;
 use rustls::{
-    ServerConfig,
+    ClientConfig, ServerConfig, SupportedProtocolVersion,
+    client::Resumption,
+    crypto::CryptoProvider,
     server::ServerSessionMemoryCache,
     sign::SingleCertAndKey,
     version::{TLS12, TLS13},
 };
 use tokio_rustls::TlsAcceptor;
 
+use super::Speaking;
 use crate::serve::Speaks;
 
-/// Sessions kept for resumption, per listener: some 2 KiB each, mostly the client's chain.
+/// Sessions kept for resumption, per workload and way of speaking: some 2 KiB each, mostly the client's
+/// chain.
 const SESSIONS: usize = 256;
 
-/// What we speak, in order of preference. HTTP's own names first, as Istio's sidecars answer; `istio`
-/// before `istio-peer-exchange`, whose preamble of metadata we do not send.
+/// What we speak as a sidecar, in order of preference. HTTP's own names first, as Istio's sidecars answer;
+/// `istio` before `istio-peer-exchange`, whose preamble of metadata we do not send.
 const ALPN: [&[u8]; 7] =
     [b"h2", b"http/1.1", b"istio-h2", b"istio-http/1.1", b"istio-http/1.0", b"istio", b"istio-peer-exchange"];
+/// HBONE is HTTP/2.
+const ALPN_HBONE: [&[u8]; 1] = [b"h2"];
+
+static TLS_NEWEST: [&SupportedProtocolVersion; 1] = [&TLS13];
+static TLS_BOTH: [&SupportedProtocolVersion; 2] = [&TLS13, &TLS12];
 
 /// Ready to shake hands.
 pub(super) struct Ready {
-    acceptor: TlsAcceptor,
+    base: ServerConfig,
+    provider: Arc<CryptoProvider>,
+    versions: &'static [&'static SupportedProtocolVersion],
+    /// Made for who asks first: most workloads are asked in one way only.
+    sidecar: OnceLock<TlsAcceptor>,
+    hbone: OnceLock<TlsAcceptor>,
     svid: Arc<Svid>,
     bundles: Arc<TrustBundles>,
+    generation: u64,
 }
 
 impl std::fmt::Debug for Ready {
@@ -39,22 +55,53 @@ impl Ready {
         svid: Arc<Svid>,
         bundles: Arc<TrustBundles>,
         tls12: bool,
+        generation: u64,
     ) -> Result<Self, rustls::Error> {
-        let versions: &[_] = if tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let versions: &'static [_] = if tls12 { &TLS_BOTH } else { &TLS_NEWEST };
+        let provider = provider();
+        let mut base = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)?
             .with_client_cert_verifier(Arc::new(PeerVerifier::anyone(Arc::clone(&bundles))))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(svid.key()))));
-        config.alpn_protocols = ALPN.map(<[u8]>::to_vec).to_vec();
-        // Its own store: sessions end with this certificate and these bundles.
-        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
-        config.max_early_data_size = 0;
-        Ok(Self { acceptor: TlsAcceptor::from(Arc::new(config)), svid, bundles })
+        base.max_early_data_size = 0;
+        let (sidecar, hbone) = (OnceLock::new(), OnceLock::new());
+        Ok(Self { base, provider, versions, sidecar, hbone, svid, bundles, generation })
     }
 
-    pub(super) fn acceptor(&self) -> &TlsAcceptor {
-        &self.acceptor
+    /// Where we are called.
+    pub(super) fn acceptor(&self, kind: Speaking) -> &TlsAcceptor {
+        let (slot, alpn): (_, &[&[u8]]) = match kind {
+            Speaking::Sidecar => (&self.sidecar, &ALPN),
+            Speaking::Hbone => (&self.hbone, &ALPN_HBONE),
+        };
+        slot.get_or_init(|| {
+            let mut config = self.base.clone();
+            config.alpn_protocols = owned(alpn);
+            // Its own store: sessions end with this certificate and these bundles.
+            config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+            TlsAcceptor::from(Arc::new(config))
+        })
+    }
+
+    /// Where we call this workload, and no other.
+    pub(super) fn calling(
+        &self,
+        expected: &SpiffeId,
+        alpn: &[&[u8]],
+        names_server: bool,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let verifier = PeerVerifier::exactly(Arc::clone(&self.bundles), expected.clone());
+        let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+            .with_protocol_versions(self.versions)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(self.svid.key()))));
+        config.alpn_protocols = owned(alpn);
+        config.enable_sni = names_server;
+        // Resumed, a server is not verified again.
+        config.resumption = Resumption::disabled();
+        config.enable_early_data = false;
+        Ok(Arc::new(config))
     }
 
     pub(super) fn svid(&self) -> &Svid {
@@ -65,10 +112,24 @@ impl Ready {
         &self.bundles
     }
 
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
     /// Whether it was made of these.
     pub(super) fn is_of(&self, svid: &Arc<Svid>, bundles: &Arc<TrustBundles>) -> bool {
         Arc::ptr_eq(&self.svid, svid) && Arc::ptr_eq(&self.bundles, bundles)
     }
+}
+
+/// One for all: it is a table of functions.
+fn provider() -> Arc<CryptoProvider> {
+    static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
+    Arc::clone(PROVIDER.get_or_init(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider())))
+}
+
+fn owned(alpn: &[&[u8]]) -> Vec<Vec<u8>> {
+    alpn.iter().map(|name| name.to_vec()).collect()
 }
 
 /// What a protocol's name says of the bytes; `istio` names any, and no name says nothing.

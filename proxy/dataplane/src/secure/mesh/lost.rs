@@ -5,11 +5,11 @@ use std::{pin::pin, sync::Arc, time::Duration};
 use identity::spiffe::Role;
 use tokio::time::{sleep, timeout};
 
-use super::{Client, MeshTls, now};
+use super::{Client, WorkloadTls, now};
 use crate::serve::Drain;
 
 /// The wall clock may be set: no sleep is longer than this.
-const SLEEP_MOST: Duration = Duration::from_secs(30);
+pub(super) const SLEEP_MOST: Duration = Duration::from_secs(30);
 /// How long requests under way may go on for a client that is trusted no longer.
 const GRACE: Duration = Duration::from_secs(1);
 /// How often it is seen whether an upgraded connection has ended.
@@ -21,10 +21,10 @@ struct Lost {
     grace: Duration,
 }
 
-impl MeshTls {
+impl WorkloadTls {
     /// Runs a connection to its end, or drains it once its client is verified no longer. A certificate's
     /// end leaves requests under way the time of a drain; distrust, a second.
-    pub(super) async fn while_verified(
+    pub(crate) async fn while_verified(
         &self,
         client: &Client,
         drain: &Arc<Drain>,

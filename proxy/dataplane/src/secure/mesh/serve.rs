@@ -6,17 +6,21 @@ use bytes::BytesMut;
 use observe::Record;
 use tokio::net::TcpStream;
 
-use super::{Io, MeshSecured, MeshTls, Patience};
+use super::{
+    WorkloadTls,
+    port::{MeshSecured, Patience},
+};
 use crate::{
-    accept::{Connection, ConnectionFacts},
+    accept::ConnectionFacts,
     proxy::admit,
     serve::{Decide, Drain, House, Start, serve},
+    wire::Wire,
 };
 
 /// Serves a connection at a port of the mesh, to its end.
 pub(crate) async fn mesh_connection<D: Decide>(
     house: Arc<House<D>>,
-    mesh: &MeshTls,
+    (tls, port): (&Arc<WorkloadTls>, u16),
     socket: TcpStream,
     facts: ConnectionFacts,
 ) {
@@ -26,7 +30,7 @@ pub(crate) async fn mesh_connection<D: Decide>(
         handshake: Duration::from_millis(house.limits.handshake_timeout_ms),
         drain: drain.begun(),
     };
-    let secured = match mesh.secure(socket, patience).await {
+    let secured = match tls.secure(port, socket, patience).await {
         Ok(secured) => secured,
         Err(error) => return refused(&house, &facts, error.0),
     };
@@ -34,28 +38,22 @@ pub(crate) async fn mesh_connection<D: Decide>(
     let facts = ConnectionFacts {
         identity: client.as_ref().map(|client| client.peer.id.clone()),
         mutual_tls: client.is_some(),
-        tls: matches!(io, Io::Tls(_)),
+        tls: matches!(io, Wire::Tls(_)),
         sni,
         ..facts
     };
     let Some(connection) = admit(&house, facts) else { return };
+    let connection = connection.of(Some(Arc::clone(tls)));
     let Some(client) = client else {
         let start = Start { agreed: speaks, first: BytesMut::new(), drain };
-        return Box::pin(speak(house, connection, io, start)).await;
+        return Box::pin(serve(house, connection, io, start)).await;
     };
     let connection = connection.with_client_certificate(Some(client.header.clone()));
     let patience = Duration::from_millis(house.limits.drain_timeout_ms);
     let drain = Arc::new(Drain::within(&drain));
     let start = Start { agreed: speaks, first: BytesMut::new(), drain: Arc::clone(&drain) };
-    let serving = Box::pin(speak(house, connection, io, start));
-    mesh.while_verified(&client, &drain, patience, serving).await;
-}
-
-async fn speak<D: Decide>(house: Arc<House<D>>, connection: Connection, io: Io, start: Start) {
-    match io {
-        Io::Plain(io) => serve(house, connection, io, start).await,
-        Io::Tls(io) => serve(house, connection, *io, start).await,
-    }
+    let serving = Box::pin(serve(house, connection, io, start));
+    tls.while_verified(&client, &drain, patience, serving).await;
 }
 
 /// Who is refused gets no answer; the operator gets a reason. Clients that open connections and say
