@@ -1,15 +1,8 @@
 //! Every bad certificate, refused for its own reason: no answer, no request upstream, a metric.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use certs::{KeyUse, Leaf, OddIssuer, OddRequest, Purpose, Validity, odd_self_signed};
+use certs::{KeyUse, Leaf, OddIssuer, OddRequest, Purpose, odd_self_signed};
 
 use super::stand::*;
-
-fn around_now(begin: i64, end: i64) -> Validity {
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-    Validity::between(u64::try_from(now + begin).unwrap(), u64::try_from(now + end).unwrap()).unwrap()
-}
 
 fn spoilt(spoil: impl FnOnce(&mut OddRequest)) -> OddRequest {
     let mut request = OddRequest::workload(CLIENT);
@@ -18,7 +11,7 @@ fn spoilt(spoil: impl FnOnce(&mut OddRequest)) -> OddRequest {
 }
 
 /// Name of the case, certificate, reason.
-fn cases(stand: &Stand) -> Vec<(&'static str, Leaf, &'static str)> {
+pub fn cases(stand: &Stand) -> Vec<(&'static str, Leaf, &'static str)> {
     let root = &stand.clients;
     let of = |request: OddRequest| root.issue_odd(&request).unwrap();
     let uri = |uri: &str| of(spoilt(|leaf| leaf.uris = vec![uri.to_owned()]));

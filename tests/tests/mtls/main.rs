@@ -4,9 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad;
+mod embedded;
+mod gateway;
+mod hbone;
 mod live;
 mod modes;
+mod outbound;
 mod policies;
 mod resumption;
 mod rotation;
 mod stand;
+mod tutorial;

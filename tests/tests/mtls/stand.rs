@@ -1,8 +1,13 @@
 //! A workload behind the proxy, an authority for its clients, and a client.
 
-use std::{fs, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use certs::{Authority, Leaf, LeafRequest, OddRequest};
+use certs::{Authority, Leaf, LeafRequest, OddRequest, Validity};
 use demo::fhir_store::{self, FhirStore};
 use identity::spiffe::{Bundle, PeerVerifier, TrustBundles, parse_id};
 use rustls::{ClientConfig, client::Resumption};
@@ -50,23 +55,41 @@ pub struct Stand {
 impl Stand {
     /// With these manifests, and more below `identity.certificates` and in `limits`.
     pub async fn open(manifests: &str, certificates: &str, more: &str) -> Self {
-        Self::with(None, manifests, certificates, more).await
+        Self::with(&["fhir"], None, manifests, [certificates, more]).await
+    }
+
+    /// With an entrance of HBONE beside.
+    pub async fn hbone(manifests: &str) -> Self {
+        Self::with(&["fhir", "hbone"], None, manifests, ["", ""]).await
     }
 
     /// Under STRICT, before another server than the store.
     pub async fn before(upstream: SocketAddr) -> Self {
-        Self::with(Some(upstream), STRICT, "", "").await
+        Self::with(&["fhir"], Some(upstream), STRICT, ["", ""]).await
     }
 
-    async fn with(upstream: Option<SocketAddr>, manifests: &str, certificates: &str, more: &str) -> Self {
+    async fn with(
+        names: &[&str],
+        upstream: Option<SocketAddr>,
+        manifests: &str,
+        [certificates, more]: [&str; 2],
+    ) -> Self {
         let clients = Authority::mint("clients").unwrap();
         let partners = Authority::mint("partners").unwrap();
         let list = clients.revocation_list(&[], certs::Validity::from_now().unwrap()).unwrap();
         let store = fhir_store::start(fhir_store::Settings::default()).await.unwrap();
+        let upstream = upstream.unwrap_or_else(|| store.addr());
+        let entrance = if names.contains(&"hbone") {
+            format!(
+                "- {{name: hbone, address: \"{{hbone}}\", to: datamesh/fhir-server, port: 8080, upstream: \"{upstream}\", tls: {{hbone: true}}}}\n"
+            )
+        } else {
+            String::new()
+        };
         let settings = format!(
             "listeners:
-- {{name: fhir, address: \"{{fhir}}\", to: datamesh/fhir-server, port: 8080, upstream: \"{}\", tls: {{mesh: true}}}}
-mesh:
+- {{name: fhir, address: \"{{fhir}}\", to: datamesh/fhir-server, port: 8080, upstream: \"{upstream}\", tls: {{mesh: true}}}}
+{entrance}mesh:
   manifests: [manifests]
   workloads: [{{name: datamesh/fhir-server, labels: {{app: fhir-server}}, serviceAccount: fhir-server}}]
 identity:
@@ -77,8 +100,7 @@ identity:
     - {{domain: partner.example, bundles: [partners.pem]}}
     crls: [revoked.pem]
 {certificates}
-{more}",
-            upstream.unwrap_or_else(|| store.addr())
+{more}"
         );
         let files = [
             ("manifests/mesh.yaml", manifests),
@@ -86,7 +108,7 @@ identity:
             ("partners.pem", &partners.certificate_pem()),
             ("revoked.pem", &list),
         ];
-        let proxy = Proxy::start(&["fhir"], &settings, &files).await.unwrap();
+        let proxy = Proxy::start(names, &settings, &files).await.unwrap();
         let stand = Self { proxy, store, clients, partners };
         stand.eventually("ready", async || stand.proxy.page("/readyz").await.unwrap().0 == 200).await;
         stand
@@ -136,6 +158,14 @@ identity:
     }
 }
 
+/// The TLS of a client that trusts this root, and expects this server.
+pub fn client_of(root: &Authority, server: &str, leaf: Option<&Leaf>, alpn: &[&str]) -> Arc<ClientConfig> {
+    let bundle = Bundle::from_pem(root.certificate_pem().as_bytes()).unwrap();
+    let bundles = TrustBundles::new(1).with_domain("cluster.local", bundle).unwrap();
+    let verifier = PeerVerifier::exactly(Arc::new(bundles), parse_id(server).unwrap());
+    Arc::new(client(verifier, leaf, alpn))
+}
+
 pub fn client(verifier: PeerVerifier, leaf: Option<&Leaf>, alpn: &[&str]) -> ClientConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -181,4 +211,10 @@ pub async fn ask(io: &mut (impl AsyncReadExt + AsyncWriteExt + Unpin), bytes: &s
 /// A good leaf, by the usual way of minting.
 pub fn usual(root: &Authority, id: &str) -> Leaf {
     root.issue(&LeafRequest::for_workload(id)).unwrap()
+}
+
+/// From so many seconds from now to so many.
+pub fn around_now(begin: i64, end: i64) -> Validity {
+    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
+    Validity::between(u64::try_from(now + begin).unwrap(), u64::try_from(now + end).unwrap()).unwrap()
 }

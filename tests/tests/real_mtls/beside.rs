@@ -5,12 +5,11 @@ use std::{
     fs, io,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
-use certs::{Leaf, OddRequest, Purpose, Validity};
+use certs::{Leaf, OddRequest, Purpose};
 use demo::fhir_store::{self, FhirStore};
-use identity::spiffe::{Bundle, PeerVerifier, TrustBundles, parse_id};
 use rustls::{ClientConfig, HandshakeKind, client::Resumption};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -85,7 +84,7 @@ impl Beside {
     }
 
     async fn get(&self, stand: &Stand, leaf: &Leaf) -> io::Result<String> {
-        let client = Arc::new(envoys_client(stand, Some(leaf)));
+        let client = envoys_client(stand, Some(leaf));
         let mut io = connect(self.address, &client, "fhir.example").await?;
         ask(&mut io, &get("/Patient")).await
     }
@@ -96,16 +95,8 @@ async fn loopback() -> SocketAddr {
 }
 
 /// Envoy's own certificate is of the clients' authority.
-fn envoys_client(stand: &Stand, leaf: Option<&Leaf>) -> ClientConfig {
-    let bundle = Bundle::from_pem(stand.clients.certificate_pem().as_bytes()).unwrap();
-    let bundles = TrustBundles::new(1).with_domain("cluster.local", bundle).unwrap();
-    let verifier = PeerVerifier::exactly(Arc::new(bundles), parse_id(SERVER).unwrap());
-    client(verifier, leaf, &["http/1.1"])
-}
-
-fn around_now(begin: i64, end: i64) -> Validity {
-    let now = i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap();
-    Validity::between(u64::try_from(now + begin).unwrap(), u64::try_from(now + end).unwrap()).unwrap()
+fn envoys_client(stand: &Stand, leaf: Option<&Leaf>) -> Arc<ClientConfig> {
+    client_of(&stand.clients, SERVER, leaf, &["http/1.1"])
 }
 
 fn served(answer: &io::Result<String>) -> bool {
@@ -208,7 +199,7 @@ async fn a_forged_header_reaches_the_application_in_a_trailer_by_envoy_alone() {
     let application = Upstream::start().await;
     let filter = config::http("application", Some(Forward::SanitizeSet));
     let (envoy, address, _folder) = raw(&stand, &[filter], None, application.address).await;
-    let theirs = Arc::new(envoys_client(&stand, Some(&leaf)));
+    let theirs = envoys_client(&stand, Some(&leaf));
     let mut io = connect(address, &theirs, "fhir.example").await.unwrap();
     assert!(served(&ask(&mut io, request).await));
     envoy.stop().await.unwrap();
@@ -228,7 +219,8 @@ async fn a_forged_header_reaches_the_application_in_a_trailer_by_envoy_alone() {
 }
 
 /// A client that resumes.
-fn resuming(mut client: ClientConfig) -> Arc<ClientConfig> {
+fn resuming(client: &ClientConfig) -> Arc<ClientConfig> {
+    let mut client = client.clone();
     client.resumption = Resumption::in_memory_sessions(8);
     Arc::new(client)
 }
@@ -240,8 +232,10 @@ async fn envoy_resumes_a_session_after_its_client_has_expired() {
     let ends = 20;
     let short = stand.clients.issue_odd(&spoilt(|leaf| leaf.validity = Some(around_now(-60, ends)))).unwrap();
     let began = SystemTime::now();
-    let (ours, theirs) =
-        (resuming(stand.client(Some(&short), &["http/1.1"])), resuming(envoys_client(&stand, Some(&short))));
+    let (ours, theirs) = (
+        resuming(&stand.client(Some(&short), &["http/1.1"])),
+        resuming(&envoys_client(&stand, Some(&short))),
+    );
     for (address, client) in [(stand.address(), &ours), (beside.address, &theirs)] {
         let mut io = connect(address, client, "fhir.example").await.unwrap();
         assert!(served(&ask(&mut io, &get("/Patient")).await));
@@ -293,7 +287,7 @@ async fn envoy_lets_a_denied_peer_read_what_the_server_says_first() {
         let application = ByteServer::start(Manner::Greets(b"ready\n")).await.unwrap();
         let filters = [config::admits(principal), config::tcp("application")];
         let (_envoy, address, _folder) = raw(&stand, &filters, None, application.address()).await;
-        let client = Arc::new(envoys_client(&stand, Some(&stand.leaf(CLIENT))));
+        let client = envoys_client(&stand, Some(&stand.leaf(CLIENT)));
         let mut io = connect(address, &client, "fhir.example").await.unwrap();
         let mut greeting = [0_u8; 6];
         timeout(SOON, io.read_exact(&mut greeting)).await.unwrap().unwrap();

@@ -4,8 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod beside;
+#[path = "../mtls/gateway.rs"]
+#[allow(dead_code)]
+mod gateway;
 mod openssl;
 mod readme;
+mod servers;
 mod sidecar;
 #[path = "../mtls/stand.rs"]
 #[allow(dead_code)]

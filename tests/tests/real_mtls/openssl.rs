@@ -13,15 +13,18 @@ use tests::real::{
 use super::*;
 
 /// An RSA authority and a leaf of it, made by openssl as old ones are.
-fn old_fashioned(folder: &Path, name: &str, bits: &str, digest: &str) -> (PathBuf, PathBuf, PathBuf) {
+pub fn old_fashioned(
+    folder: &Path,
+    id: &str,
+    (name, bits, digest): (&str, &str, &str),
+) -> (PathBuf, PathBuf, PathBuf) {
     let run = |arguments: &[&str]| {
         let output = openssl(arguments, folder, b"");
         assert!(output.status.success(), "{arguments:?}: {}", text(&output));
     };
     let file = |end: &str| format!("{name}.{end}");
-    let leaf = format!(
-        "subjectAltName=URI:{CLIENT}\nkeyUsage=critical,digitalSignature\nbasicConstraints=CA:FALSE\n"
-    );
+    let leaf =
+        format!("subjectAltName=URI:{id}\nkeyUsage=critical,digitalSignature\nbasicConstraints=CA:FALSE\n");
     fs::write(folder.join(file("ext")), leaf).unwrap();
     run(&[
         "req",
@@ -84,7 +87,7 @@ async fn openssl_with_weak_keys_and_signatures_is_refused_here_and_served_by_env
     let mut trusted = String::new();
     let mut made = Vec::new();
     for (name, bits, digest, outcome) in cases {
-        let (ca, certificate, key) = old_fashioned(folder.path(), name, bits, digest);
+        let (ca, certificate, key) = old_fashioned(folder.path(), CLIENT, (name, bits, digest));
         trusted += &fs::read_to_string(ca).unwrap();
         made.push((name, certificate, key, outcome));
     }
