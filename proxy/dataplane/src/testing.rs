@@ -135,6 +135,18 @@ impl World {
         self.mesh.send_replace(Some(Arc::new(build(manifests, &self.settings, version))));
     }
 
+    /// Publishes other manifests under other settings.
+    pub(crate) fn publish_with(
+        &self,
+        manifests: &[&str],
+        version: u64,
+        change: impl FnOnce(&mut MeshSettings),
+    ) {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        self.mesh.send_replace(Some(Arc::new(build(manifests, &settings, version))));
+    }
+
     /// A token of [`ISSUER`] with these claims beside `iss`, `sub` and `exp`.
     pub(crate) fn token(&self, claims: Value) -> String {
         let mut payload = json!({"iss": ISSUER, "sub": "alice", "exp": NOW + 300});

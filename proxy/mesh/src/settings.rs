@@ -37,8 +37,9 @@ pub struct MeshSettings {
     /// Addresses of Services, beside their `clusterIP`: `namespace/name` to an IP address. Calls of
     /// captured pods to one of them lead to the Service's workloads.
     pub service_addresses: BTreeMap<String, IpAddr>,
-    /// How the proxy in front of a workload that is not on this node is spoken to, whatever its pods'
-    /// labels say: `namespace/name` to `{kind, address}`.
+    /// How the proxy in front of a workload is spoken to, whatever its pods' labels say: `namespace/name` to
+    /// `{kind, address}`. `kind` is `hbone`, `sidecar` (mTLS as Istio's sidecars take it) or `none`; `address`, of
+    /// `hbone` alone, is where it is spoken if not at port 15008 of the pod's own address.
     pub tunnels: BTreeMap<String, TunnelSettings>,
     /// What manifests may cost.
     pub limits: ManifestLimits,

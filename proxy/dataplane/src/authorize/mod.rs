@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use mesh::{
-    Workload,
+    Toward, Workload,
     routing::{HeaderEdits, RetryPolicy},
 };
 use observe::Record;
@@ -24,10 +24,10 @@ use crate::{
     capture::DeclaredProbe,
     classify::Classified,
     engine::Trace,
-    forward::Passage,
+    forward::{Departure, Passage},
     identify::Identified,
     reply::{Grpc, ReplyContext},
-    serve::head::{Onward, Request, RequestParts},
+    serve::head::{Onward, Request, RequestParts, WithTokens},
 };
 
 /// A request that every family lets pass, in the form that was judged. One maker: this room.
@@ -47,6 +47,10 @@ pub struct Permitted {
     pub(crate) upstream: SocketAddr,
     /// The way there, where it leads into a captured pod.
     pub(crate) inside: Option<Passage>,
+    /// The proxy of its own that the destination has.
+    pub(crate) beyond: Option<Box<Beyond>>,
+    /// The way there with the caller's identity.
+    pub(crate) departure: Option<Departure>,
     /// The protocol upgrade asked for (`websocket`), if any.
     pub(crate) upgrade: Option<String>,
     /// Limit of the whole exchange (route's `timeout`); `None`: the limits' response timeout.
@@ -115,6 +119,15 @@ impl<'a> Caller<'a> {
     }
 }
 
+/// A destination behind a proxy of its own, which judges the request once more.
+#[derive(Debug)]
+pub(crate) struct Beyond {
+    pub(crate) toward: Toward,
+    pub(crate) sni: Option<Arc<str>>,
+    /// The form that its proxy is to see.
+    pub(crate) with_tokens: Option<Box<WithTokens>>,
+}
+
 /// Where a permitted request goes and on what terms; the route's, or a workload entry's plain ones.
 #[derive(Debug, Default)]
 pub(crate) struct Terms {
@@ -123,6 +136,18 @@ pub(crate) struct Terms {
     pub(crate) delay: Option<Duration>,
     pub(crate) response_headers: Option<Arc<HeaderEdits>>,
     pub(crate) cors: Vec<(HeaderName, HeaderValue)>,
+    /// The destination is one of the mesh elsewhere.
+    pub(crate) toward: Option<Box<Toward>>,
+    /// The server name by which its sidecar is asked.
+    pub(crate) sni: Option<Arc<str>>,
+}
+
+impl Terms {
+    /// With the way to the destination, where that is not simply its address.
+    pub(crate) fn toward(self, toward: Option<Toward>) -> Self {
+        let toward = toward.filter(|toward| !matches!(toward, Toward::Plain)).map(Box::new);
+        Self { toward, ..self }
+    }
 }
 
 /// What passed its gateway's own policies. One maker: [`pass_gateway`].
@@ -157,14 +182,16 @@ pub(crate) struct Cleared {
     upstream: SocketAddr,
     workload: Option<Arc<Workload>>,
     terms: Terms,
+    with_tokens: Option<Box<WithTokens>>,
 }
 
 impl Cleared {
     /// Hands the request over to `forward`.
     pub(crate) fn into_permitted(self, story: Box<Record>, reply: ReplyContext) -> Permitted {
-        let Self { request, upstream, workload, terms } = self;
+        let Self { request, upstream, workload, terms, with_tokens } = self;
         let RequestParts { method, target, authority, headers, upgrade } = request.into_parts();
-        let Terms { timeout, retries, delay, response_headers, cors } = terms;
+        let Terms { timeout, retries, delay, response_headers, cors, toward, sni } = terms;
+        let beyond = toward.map(|toward| Box::new(Beyond { toward: *toward, sni, with_tokens }));
         Permitted {
             method,
             target,
@@ -172,6 +199,8 @@ impl Cleared {
             headers,
             upstream,
             inside: None,
+            beyond,
+            departure: None,
             upgrade,
             timeout,
             retries,
@@ -222,12 +251,9 @@ pub(crate) fn authorize(
     let identified = classified.into_identified();
     let destination = caller.destination(workload, port);
     let decision = ask(&workload.policy, &identified, caller, destination, trace)?;
-    let cleared = Cleared {
-        request: identified.into_request(),
-        upstream: caller.upstream(workload, port),
-        workload: Some(Arc::clone(workload)),
-        terms,
-    };
+    let (request, with_tokens) = identified.into_parts();
+    let upstream = caller.upstream(workload, port);
+    let cleared = Cleared { request, upstream, workload: Some(Arc::clone(workload)), terms, with_tokens };
     Ok((cleared, decision))
 }
 
@@ -238,12 +264,13 @@ pub(crate) fn pass_probe(
     _: &DeclaredProbe,
 ) -> Cleared {
     let terms = Terms::default();
-    Cleared { request, upstream: address, workload: Some(Arc::clone(workload)), terms }
+    let workload = Some(Arc::clone(workload));
+    Cleared { request, upstream: address, workload, terms, with_tokens: None }
 }
 
 /// A destination outside the mesh has no policy: what the gateway let pass may go there.
 pub(crate) fn leave_mesh(passed: Passed, address: SocketAddr, terms: Terms) -> Cleared {
-    Cleared { request: passed.request, upstream: address, workload: None, terms }
+    Cleared { request: passed.request, upstream: address, workload: None, terms, with_tokens: None }
 }
 
 fn ask(

@@ -145,9 +145,8 @@ async fn outbound<D: Decide>(
             let permitted = authorize::pass_own(&held.pod, called);
             outside::carry(&house, pods, held, permitted, &snapshot, socket).await;
         }
-        Way::Outside(address) => {
-            let permitted = authorize::pass_outside(&held.pod, address);
-            outside::carry(&house, pods, held, permitted, &snapshot, socket).await;
+        Way::Outside(leaving) => {
+            outside::leave(&house, pods, held, (leaving, source), &snapshot, socket).await
         }
         Way::Nobody => refuse::refuse(&house, socket, peer, Unserved::NoEndpoint),
     }

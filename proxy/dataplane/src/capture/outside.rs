@@ -1,25 +1,191 @@
-//! A captured pod's connection to somewhere that is not a captured pod: its bytes, as they are, from
-//! the pod's own namespace.
+//! A captured pod's connection to somewhere that is not a captured pod, from the pod's own namespace: its
+//! bytes as they are, or with the pod's identity to destinations of the mesh.
+//!
+//! What is to be reached with an identity is never reached without.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
-use mesh::Snapshot;
+use bytes::BytesMut;
+use mesh::{Declared, Snapshot, Toward, Tunnel, TunnelWay, mesh_sni};
+use observe::Record;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     arrive::ready,
+    detect::{Told, Waits, listen},
     pods::{Held, Pods},
     refuse::reset,
+    way::Leaving,
 };
 use crate::{
-    authorize::PermittedOutside,
-    forward::{self, leave},
+    authorize::{self, PermittedOutside},
+    forward::{
+        self, ALPN_BYTES, ALPN_HTTP1, ALPN_HTTP2, Carried, Departure, End, Origin, Reached, leave as go,
+    },
     record,
-    refusal::UpstreamFault,
+    refusal::{TunnelFault, UpstreamFault},
     serve::{Decide, House},
+    wire::{Rewound, Socket, Wire},
 };
 
-/// Carries the connection to its end.
+/// What a client of HTTP/2 says first (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2";
+
+/// Carries a connection that leaves its pod, by whichever way its destination is to be reached.
+pub(super) async fn leave<D: Decide>(
+    house: &Arc<House<D>>,
+    pods: &Pods,
+    held: &Arc<Held>,
+    (leaving, source): (Leaving, SocketAddr),
+    snapshot: &Arc<Snapshot>,
+    socket: TcpStream,
+) {
+    let Leaving { address, toward, service } = leaving;
+    let permitted = authorize::pass_outside(&held.pod, address);
+    let refused = match toward {
+        Toward::Plain => return carry(house, pods, held, permitted, snapshot, socket).await,
+        Toward::Tunnel(tunnel) => match departure(house, pods, held, tunnel, (service, source), snapshot) {
+            Ok(Some(departure)) => {
+                return Box::pin(with_identity(house, pods, held, departure, snapshot, socket)).await;
+            }
+            Ok(None) => return carry(house, pods, held, permitted, snapshot, socket).await,
+            Err(fault) => fault,
+        },
+        // No certificates in the whole house: everything is plaintext.
+        Toward::Contested if held.tls.is_none() => {
+            return carry(house, pods, held, permitted, snapshot, socket).await;
+        }
+        Toward::Contested => TunnelFault::Contested.into(),
+    };
+    reset(socket);
+    let mut story = record::outside((&held.pod, snapshot), address, &pods.labels);
+    record::unreached(&mut story, refused);
+    house.recorder.record(*story);
+}
+
+/// Who has a certificate goes with it. `None`: nobody has one in the whole house.
+fn departure<D: Decide>(
+    house: &House<D>,
+    pods: &Pods,
+    held: &Held,
+    tunnel: Tunnel,
+    (service, source): (Option<(Arc<str>, u16)>, SocketAddr),
+    snapshot: &Arc<Snapshot>,
+) -> Result<Option<Departure>, UpstreamFault> {
+    let refuse = |why| Err(TunnelFault::Handshake(why).into());
+    let Some(own) = &held.tls else {
+        return if tunnel.workload.tunnel.is_some() { refuse("no_own_certificate") } else { Ok(None) };
+    };
+    let Some(snapshots) = house.engine.mesh().cloned() else { return refuse("no_snapshot") };
+    let host = service.as_ref().map(|(host, _)| &**host);
+    let workload = snapshot.workload(&held.pod.name);
+    let hints = forward::Hints {
+        forwarded: forward::Hints::forwarding(source, host),
+        baggage: workload.and_then(|own| forward::Hints::baggage(&pods.labels.card(snapshot, own).labels)),
+    };
+    let departure = Departure {
+        own: Arc::clone(own),
+        origin: Origin::Pod(Arc::clone(&pods.kernel), Arc::clone(&held.pod)),
+        sni: service.map(|(host, port)| mesh_sni(&host, port, None).into()),
+        tunnel,
+        snapshots,
+        hints,
+    };
+    let ours = pods.now().is_listener(departure.at());
+    if ours { Err(TunnelFault::Loop.into()) } else { Ok(Some(departure)) }
+}
+
+/// Carries the connection to its end, or until the destination is verified no longer.
+async fn with_identity<D: Decide>(
+    house: &Arc<House<D>>,
+    pods: &Pods,
+    held: &Arc<Held>,
+    departure: Departure,
+    snapshot: &Arc<Snapshot>,
+    socket: TcpStream,
+) {
+    let began = Instant::now();
+    let mut story = record::outside((&held.pod, snapshot), departure.tunnel.to, &pods.labels);
+    story.upstream = Some(departure.at());
+    ready(&socket);
+    let mut first = BytesMut::new();
+    let cut = held.drain.cut();
+    let waits = Waits::new(&house.limits, pods.settings.detect_timeout_ms);
+    let alpn = cut.run_until_cancelled(alpn(&departure.tunnel, (&socket, &mut first), waits)).await;
+    let Some(Some(alpn)) = alpn else {
+        reset(socket);
+        return end(house, story, began, "DC", "downstream_remote_disconnect");
+    };
+    match house.forwarder.reach(&departure, alpn).await {
+        Ok(Reached { wire, mut verified }) => {
+            let card = pods.labels.card(snapshot, &departure.tunnel.workload);
+            story.destination.workload = Some(Arc::clone(&card.labels));
+            story.destination.principal = Some(Arc::clone(&card.principal));
+            let stop = async {
+                tokio::select! {
+                    () = cut.cancelled() => "drain_timeout",
+                    why = verified.lost() => why,
+                }
+            };
+            let client = Wire::Tcp(Rewound::new(Socket::with_urgent(socket), first));
+            let carried = forward::carry(client, wire, stop).await;
+            record::carried(&mut story, because(carried, verified.why()));
+        }
+        Err(fault) => {
+            reset(socket);
+            tracing::debug!(%fault, to = %departure.tunnel.to, "a captured pod's destination is not reached");
+            record::unreached(&mut story, fault);
+        }
+    }
+    story.duration = began.elapsed();
+    house.recorder.record(*story);
+}
+
+fn end<D>(
+    house: &House<D>,
+    mut story: Box<Record>,
+    began: Instant,
+    flags: &'static str,
+    details: &'static str,
+) {
+    story.flags = flags;
+    details.clone_into(&mut story.details);
+    story.duration = began.elapsed();
+    house.recorder.record(*story);
+}
+
+/// A connection that we ended breaks its tunnels, which may be seen first.
+fn because(carried: Carried, why: Option<&'static str>) -> Carried {
+    match why {
+        Some(why) if carried.end != End::Closed => Carried { end: End::Cut(why), ..carried },
+        _ => carried,
+    }
+}
+
+/// What a sidecar is told of the bytes, since it chooses by that what it does with them: its own protocol
+/// detection comes after TLS only where the server speaks first. `None`: the client is gone.
+async fn alpn(
+    tunnel: &Tunnel,
+    (socket, first): (&TcpStream, &mut BytesMut),
+    waits: Waits,
+) -> Option<&'static [&'static [u8]]> {
+    if tunnel.way != TunnelWay::Sidecar {
+        return Some(&[]);
+    }
+    let told = match tunnel.workload.protocols.get(&tunnel.to.port()) {
+        Some(Declared::Tcp | Declared::Tls) => return Some(ALPN_BYTES),
+        Some(Declared::Http) => listen(socket, first, waits.patiently()).await,
+        None => listen(socket, first, waits).await,
+    };
+    Some(match told.ok()? {
+        Told::Http if first.starts_with(PREFACE) => ALPN_HTTP2,
+        Told::Http => ALPN_HTTP1,
+        Told::Silence { ended: true } => return None,
+        _ => ALPN_BYTES,
+    })
+}
+
+/// Carries the connection to its end, as it is.
 pub(super) async fn carry<D: Decide>(
     house: &Arc<House<D>>,
     pods: &Pods,
@@ -33,13 +199,14 @@ pub(super) async fn carry<D: Decide>(
     let mut story = record::outside((&held.pod, snapshot), address, &pods.labels);
     ready(&socket);
     let limit = Duration::from_millis(house.limits.connect_timeout_ms);
-    match leave(&pods.kernel, &permitted, limit).await {
+    match go(&pods.kernel, &permitted, limit).await {
         Ok(server) => {
             let stop = async {
                 held.drain.cut().cancelled().await;
                 "drain_timeout"
             };
-            let carried = forward::carry(socket, &[], server, stop).await;
+            let carried =
+                forward::carry(Socket::with_urgent(socket), Socket::with_urgent(server), stop).await;
             record::carried(&mut story, carried);
         }
         Err(fault) => {

@@ -25,7 +25,7 @@ use crate::{
     capture::DeclaredProbe,
     classify::classify,
     dice::Dice,
-    identify::{Identified, identify},
+    identify::{Identified, Tokens, identify},
     record::{self, Labels},
     reply::{self, ReplyContext},
     serve::head::{Edge, Request},
@@ -184,7 +184,11 @@ impl Engine {
                 record::called(&mut walk.story, connection);
                 let identity = connection.identity.as_ref();
                 let caller = caller(connection, &request).with_identity(identity);
-                self.at_workload(to, request, caller, Terms::default(), walk).await
+                // A listener in front of a workload is its proxy; the settings may say that another is behind.
+                let elsewhere = connection.captured.is_none() && workload.tunnel.is_some();
+                let toward = elsewhere.then(|| snapshot.toward(workload.upstream(*port), Some(workload)));
+                let terms = Terms::default().toward(toward);
+                self.at_workload(to, request, caller, terms, walk).await
             }
         }
     }
@@ -254,7 +258,8 @@ impl Engine {
         walk: &mut Walk,
     ) -> Result<Cleared, Refusal> {
         walk.trace.note(|| stage(format!("workload {} port {port}", workload.name)));
-        let identified = self.identify(request, workload, caller.tls, walk).await?;
+        let keep = if terms.toward.is_some() { Tokens::Kept } else { Tokens::Spent };
+        let identified = self.identify(request, workload, (caller.tls, keep), walk).await?;
         let classified = classify(identified, workload.fhir.as_ref());
         record::classified(&mut walk.story, &classified);
         let (cleared, decision) =
@@ -268,11 +273,11 @@ impl Engine {
         &self,
         request: Box<Request>,
         workload: &Workload,
-        tls: bool,
+        (tls, keep): (bool, Tokens),
         walk: &mut Walk,
     ) -> Result<Identified, Refusal> {
         let rules = workload.policy.jwt_rules();
-        identify(request, rules, &self.authenticator, &mut walk.trace).await.map_err(
+        identify(request, rules, &self.authenticator, keep, &mut walk.trace).await.map_err(
             |(rejection, request)| {
                 let scheme = if tls { "https" } else { "http" };
                 let realm = reply::realm(scheme, request.authority(), request.original_target().as_str());

@@ -6,6 +6,7 @@
 //! | [`pool`] | connections to one address |
 //! | [`upstream`] | one connection, for as long as it may be used |
 //! | [`inside`], [`rooms`] | connections inside pods, and their pools |
+//! | [`outward`] | ways with the caller's identity: HBONE, sidecars' mTLS |
 //! | [`attempt`] | one request on one connection |
 //! | [`retry`] | when another attempt follows |
 //! | [`lease`] | holds the connection until the response's end |
@@ -16,6 +17,7 @@ mod attempt;
 mod body;
 mod inside;
 mod lease;
+mod outward;
 mod pool;
 mod raw;
 mod request;
@@ -36,16 +38,24 @@ use http::{Response, StatusCode};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use crate::{Limits, Refusal, authorize::Permitted, capture::PodId, dice::Dice, refusal::UpstreamFault};
+use crate::{
+    Limits, Refusal,
+    authorize::Permitted,
+    capture::PodId,
+    dice::Dice,
+    refusal::{TunnelFault, UpstreamFault},
+};
 
 pub(crate) use body::{BodyFault, ClientBody, Flow, remove_forbidden_trailers};
 pub(crate) use inside::{Door, Inside, Kernel, Passage, leave, prepare};
 pub(crate) use lease::Lease;
+pub(crate) use outward::{ALPN_BYTES, ALPN_HTTP1, ALPN_HTTP2, Departure, Hints, Origin, Reached, Verified};
 pub(crate) use raw::{Carried, End, carry};
 pub(crate) use tunnel::tunnel;
 pub(crate) use upstream::Upstream;
 
 use attempt::Failure;
+use outward::Outwards;
 use pool::{Pool, Reach};
 use request::Outbound;
 use rooms::Rooms;
@@ -56,6 +66,8 @@ pub(crate) struct Forwarder {
     pools: ArcSwap<HashMap<SocketAddr, Arc<Pool>, ahash::RandomState>>,
     /// Of connections inside pods.
     rooms: Rooms,
+    /// Of those with callers' identities.
+    outwards: Outwards,
     limits: Arc<Limits>,
     dice: Dice,
     own: OnceLock<Vec<SocketAddr>>,
@@ -114,6 +126,7 @@ impl Forwarder {
         Self {
             pools: ArcSwap::default(),
             rooms: Rooms::new(),
+            outwards: Outwards::new(Arc::clone(&limits)),
             limits,
             dice: Dice::new(),
             own: OnceLock::new(),
@@ -132,6 +145,10 @@ impl Forwarder {
     ) -> Result<Answered, Refusal> {
         let pool = match &permitted.inside {
             Some(passage) => passage.door.pool(&self.rooms, &self.limits),
+            None if let Some(departure) = &permitted.departure => {
+                self.check_loop(departure)?;
+                self.outwards.pool(departure)?
+            }
             None if self.is_own(permitted.upstream) => {
                 return Err(Refusal::Internal("the upstream is this proxy"));
             }
@@ -175,6 +192,24 @@ impl Forwarder {
         let _ = self.own.set(addresses);
     }
 
+    /// Goes with the caller's identity, for one connection. `alpn` is what a sidecar is told of the bytes.
+    ///
+    /// # Errors
+    /// [`UpstreamFault`]
+    pub(crate) async fn reach(
+        &self,
+        departure: &Departure,
+        alpn: &[&[u8]],
+    ) -> Result<Reached, UpstreamFault> {
+        self.check_loop(departure)?;
+        self.outwards.reach(departure, alpn).await
+    }
+
+    /// A tunnel to ourselves would come round for ever.
+    fn check_loop(&self, departure: &Departure) -> Result<(), UpstreamFault> {
+        if self.is_own(departure.at()) { Err(TunnelFault::Loop.into()) } else { Ok(()) }
+    }
+
     fn is_own(&self, upstream: SocketAddr) -> bool {
         let own = self.own.get().map(Vec::as_slice).unwrap_or_default();
         own.iter().any(|own| {
@@ -199,12 +234,14 @@ impl Forwarder {
     /// Forgets a pod that is no longer ours.
     pub(crate) fn forget(&self, pod: PodId) {
         self.rooms.forget(pod);
+        self.outwards.forget(pod);
     }
 
     /// Closes idle connections and forgets upstreams without any. Called each second.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         self.rooms.sweep(now);
+        self.outwards.sweep(now);
         let empty: Vec<SocketAddr> = self
             .pools
             .load()

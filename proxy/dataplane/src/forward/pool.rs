@@ -21,8 +21,18 @@ use tokio::{
     time::{Instant, Sleep},
 };
 
-use super::{body::UpstreamRequestBody, inside::Inside, upstream::Upstream};
-use crate::{Limits, refusal::UpstreamFault, wire::Wire};
+use super::{
+    body::UpstreamRequestBody,
+    inside::Inside,
+    outward::{ALPN_HTTP1, ALPN_HTTP2, Departure, Reached, Verified, reach},
+    upstream::Upstream,
+};
+use crate::{
+    Limits,
+    hbone::{Lane, Lanes},
+    refusal::UpstreamFault,
+    wire::Wire,
+};
 
 /// Headers in a response. Servers send more than clients do.
 const RESPONSE_HEADERS: usize = 256;
@@ -110,6 +120,8 @@ pub(super) enum Reach {
     Direct,
     /// From inside the pod.
     Inside(Arc<Inside>),
+    /// With the caller's identity.
+    Outward(Box<Departure>, Arc<Lanes<Lane>>),
 }
 
 /// See the module.
@@ -164,7 +176,7 @@ impl Pool {
 
     /// Opens a connection for one request at a time.
     pub(super) async fn open(&self) -> Result<Box<Http1>, UpstreamFault> {
-        let socket = self.connect().await?;
+        let socket = self.connect(ALPN_HTTP1).await?;
         let (sender, connection) = http1::Builder::new()
             .max_headers(RESPONSE_HEADERS)
             .max_buf_size(RESPONSE_BUFFER)
@@ -185,7 +197,7 @@ impl Pool {
         if let Some(found) = self.shared_now()? {
             return Ok((found, Reused::Yes));
         }
-        let socket = self.connect().await?;
+        let socket = self.connect(ALPN_HTTP2).await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -219,13 +231,21 @@ impl Pool {
         }
     }
 
-    async fn connect(&self) -> Result<Upstream, UpstreamFault> {
+    async fn connect(&self, alpn: &[&[u8]]) -> Result<Upstream, UpstreamFault> {
         let _waiting = Waiting::begin(&self.pending, self.limits.pending_per_upstream)?;
+        if let Reach::Outward(departure, lanes) = &self.reach {
+            let Reached { wire, verified } = reach(departure, lanes, alpn, &self.limits).await?;
+            return Ok(match verified {
+                // The tunnel itself ends with its connection.
+                Verified::Tunnel(_) => Upstream::new(wire),
+                Verified::Tls(lost) => Upstream::until(wire, lost),
+            });
+        }
         let limit = Duration::from_millis(self.limits.connect_timeout_ms);
         let connecting = async {
             match &self.reach {
-                Reach::Direct => TcpStream::connect(self.address).await,
                 Reach::Inside(inside) => inside.connect(self.address).await,
+                Reach::Direct | Reach::Outward(..) => TcpStream::connect(self.address).await,
             }
         };
         let socket = tokio::time::timeout(limit, connecting)

@@ -8,6 +8,7 @@ use std::{
 };
 
 use ahash::RandomState;
+use mesh::TunnelWay;
 use policy::SpiffeId;
 
 use crate::capture::PodId;
@@ -22,6 +23,8 @@ pub(crate) struct From {
     pub(crate) pod: Option<PodId>,
     /// Which of the caller's certificates and bundles.
     pub(crate) generation: u64,
+    /// How.
+    pub(crate) way: TunnelWay,
     /// Where to.
     pub(crate) to: SocketAddr,
 }

@@ -8,10 +8,12 @@
 
 mod client;
 mod lanes;
+#[cfg(test)]
+pub(crate) mod peers;
 mod pool;
-mod stream;
 #[cfg(test)]
 mod pool_tests;
+mod stream;
 
 pub(crate) use client::{Ended, Lost, Patience};
 pub(crate) use lanes::{Between, From, Lanes};

@@ -19,7 +19,7 @@ use crate::{
     admit::{Admitted, Place},
     authorize::{self, Caller, Cleared, Passed, Terms},
     engine::{Walk, caller, fhir_format, stage},
-    identify::Identified,
+    identify::{Identified, Tokens},
     record::{self, service_of_host},
     refusal::RouteAnswer,
     serve::head::{Onward, Request},
@@ -62,7 +62,7 @@ impl Engine {
             return Ok(authorize::pass_gateway(identified, caller, None, &mut walk.trace)?.0);
         };
         walk.trace.note(|| stage(format!("gateway {} port {}", gateway.name, key.port)));
-        let identified = self.identify(request, gateway, connection.tls, walk).await?;
+        let identified = self.identify(request, gateway, (connection.tls, Tokens::Spent), walk).await?;
         if identified.identity().is_some() {
             walk.story.token = "ok";
             walk.story.issuer = identified.issuer().cloned();
@@ -139,6 +139,7 @@ impl Engine {
             delay: picked.delay,
             response_headers: Some(picked.response_headers),
             cors: picked.cors,
+            ..Terms::default()
         };
         match picked.destination {
             RouteDestination::External { address } => {
@@ -166,6 +167,8 @@ impl Engine {
                     tls: connection.tls,
                     called: None,
                 };
+                let toward = snapshot.toward(workload.upstream(port), Some(&workload));
+                let terms = Terms { sni: picked.sni, ..terms.toward(Some(toward)) };
                 self.at_workload(to, request, caller, terms, walk).await
             }
         }

@@ -10,21 +10,25 @@ use identity::RejectionReason;
 use observe::record::Protocol;
 use tokio::time::Instant;
 
+use mesh::Toward;
+
 use super::{
     Decide, House,
     body::ReplyBody,
+    head::WithTokens,
     line::{Line, Tunnel},
     story::Story,
     watched,
 };
 use crate::{
     Refusal,
-    authorize::Permitted,
+    authorize::{Beyond, Permitted},
     engine::Refused,
-    forward::{Answered, BodyFault, ClientBody, Passage, Upstream},
+    forward::{Answered, BodyFault, ClientBody, Departure, Hints, Origin, Passage, Upstream},
     judge,
     limits::Exceeded,
     record,
+    refusal::{TunnelFault, UpstreamFault},
     reply::{self, ReplyContext},
 };
 
@@ -203,6 +207,9 @@ async fn forward<D: Decide>(
         tokio::time::sleep(delay).await;
     }
     enter_pod(house, line, &mut story, &mut permitted, form);
+    if let Err(fault) = depart(house, line, &mut story, &mut permitted) {
+        return Ok(refuse(story, &fault.into(), &permitted.reply, form));
+    }
     if form.version != Version::HTTP_11 {
         permitted.upgrade = None;
     }
@@ -244,6 +251,43 @@ fn enter_pod<D>(house: &House<D>, line: &Line, story: &mut Story, permitted: &mu
     if let Some(passage) = &permitted.inside {
         story.record().upstream = Some(passage.door.address);
     }
+}
+
+/// The way to a destination that has a proxy of its own. Who has a certificate goes there with it, or not at
+/// all.
+fn depart<D: Decide>(
+    house: &House<D>,
+    line: &Line,
+    story: &mut Story,
+    permitted: &mut Permitted,
+) -> Result<(), UpstreamFault> {
+    let Some(beyond) = permitted.beyond.take() else { return Ok(()) };
+    if permitted.inside.is_some() {
+        return Ok(());
+    }
+    let Beyond { toward, sni, with_tokens } = *beyond;
+    let own = line.connection.own.as_ref();
+    let tunnel = match (toward, own) {
+        (Toward::Plain, _) => return Ok(()),
+        (Toward::Tunnel(tunnel), Some(_)) => tunnel,
+        (Toward::Contested, Some(_)) => return Err(TunnelFault::Contested.into()),
+        (Toward::Tunnel(tunnel), None) if tunnel.workload.tunnel.is_some() => {
+            return Err(TunnelFault::Handshake("no_own_certificate").into());
+        }
+        // No certificates in the whole house: everything is plaintext.
+        (_, None) => return Ok(()),
+    };
+    let (Some(own), Some(snapshots)) = (own, house.engine.mesh()) else {
+        return Err(TunnelFault::Handshake("no_snapshot").into());
+    };
+    if let Some(WithTokens { target, headers }) = with_tokens.map(|kept| *kept) {
+        (permitted.target, permitted.headers) = (target, headers);
+    }
+    let (own, snapshots) = (Arc::clone(own), snapshots.clone());
+    let departure = Departure { own, origin: Origin::Proxy, tunnel, sni, snapshots, hints: Hints::default() };
+    story.record().upstream = Some(departure.at());
+    permitted.departure = Some(departure);
+    Ok(())
 }
 
 /// HTTP/2 may declare a length of nothing and leave the stream open: it is no whole request before

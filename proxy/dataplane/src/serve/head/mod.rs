@@ -52,6 +52,13 @@ pub struct Request {
     remote_ip: IpAddr,
 }
 
+/// What differs in a request from which its tokens are not taken.
+#[derive(Debug)]
+pub(crate) struct WithTokens {
+    pub(crate) target: CanonicalTarget,
+    pub(crate) headers: HeaderMap,
+}
+
 /// What `authorize` makes a `Permitted` of.
 pub(crate) struct RequestParts {
     pub(crate) method: Method,
@@ -137,18 +144,19 @@ impl Request {
     /// What the verified (or missing) token asks for: tokens out, claims in.
     pub(crate) fn apply(&mut self, edits: Edits) {
         let Edits { remove_headers, set_headers, remove_parameters } = edits;
-        for name in remove_headers.into_iter().filter(|name| !is_framing(name)) {
-            self.headers.remove(name);
-        }
-        for (name, _) in set_headers.iter().filter(|(name, _)| !is_framing(name)) {
-            self.headers.remove(name);
-        }
-        for (name, value) in set_headers.into_iter().filter(|(name, _)| !is_framing(name)) {
-            self.headers.append(name, value);
-        }
+        edit_headers(&mut self.headers, remove_headers, set_headers);
         for parameter in remove_parameters {
             self.target = self.target.without_parameter(&parameter);
         }
+    }
+
+    /// The form for a destination whose own proxy verifies the tokens again: they stay where they are.
+    /// `is_output`: headers that are ours to set, and nobody's to bring.
+    pub(crate) fn with_tokens(&self, edits: &Edits, is_output: impl Fn(&HeaderName) -> bool) -> WithTokens {
+        let mut headers = self.headers.clone();
+        let removed = edits.remove_headers.iter().filter(|name| is_output(name)).cloned();
+        edit_headers(&mut headers, removed.collect(), edits.set_headers.clone());
+        WithTokens { target: self.target.clone(), headers }
     }
 
     /// The request as the route sends it on: rewritten, edited, and canonical by the rules of its
@@ -279,6 +287,18 @@ fn set_host(headers: &mut HeaderMap, authority: &str) -> Result<(), HeadError> {
 /// Names that no manifest and no token may touch: they frame the message.
 fn is_framing(name: &HeaderName) -> bool {
     hops::is_hop_by_hop(name) || name == header::CONTENT_LENGTH
+}
+
+fn edit_headers(headers: &mut HeaderMap, remove: Vec<HeaderName>, set: Vec<(HeaderName, HeaderValue)>) {
+    for name in remove.into_iter().filter(|name| !is_framing(name)) {
+        headers.remove(name);
+    }
+    for (name, _) in set.iter().filter(|(name, _)| !is_framing(name)) {
+        headers.remove(name);
+    }
+    for (name, value) in set.into_iter().filter(|(name, _)| !is_framing(name)) {
+        headers.append(name, value);
+    }
 }
 
 /// Edits of a route, in order remove, set, add.

@@ -106,6 +106,8 @@ impl Decide for Stand {
             headers: parts.headers,
             upstream: self.upstream,
             inside: None,
+            beyond: None,
+            departure: None,
             upgrade: parts.upgrade,
             timeout: self.terms.timeout,
             retries: self.terms.retries.clone(),
