@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad;
-mod embedded;
 mod gateway;
 mod hbone;
 mod live;
