@@ -53,20 +53,23 @@ impl Drop for Peers {
     }
 }
 
+/// The identity of a service account, of `datamesh` where it names no namespace.
 pub(crate) fn id(account: &str) -> String {
-    format!("spiffe://cluster.local/ns/datamesh/sa/{account}")
+    let (namespace, name) = account.split_once('/').unwrap_or(("datamesh", account));
+    format!("spiffe://cluster.local/ns/{namespace}/sa/{name}")
 }
 
 impl Peers {
-    /// With certificates for these service accounts of `datamesh`.
+    /// With certificates for these service accounts.
     pub(crate) fn new(accounts: &[&str], snapshots: watch::Receiver<Option<Arc<Snapshot>>>) -> Self {
         let (folder, root) = (tempfile::tempdir().unwrap(), Authority::mint("root").unwrap());
         let roots = folder.path().join("roots.pem");
         fs::write(&roots, root.certificate_pem()).unwrap();
         let files = accounts.iter().map(|account| {
             let folder = folder.path().join(account);
-            fs::create_dir(&folder).unwrap();
-            CertificateFolder { service_account: format!("datamesh/{account}"), folder }
+            fs::create_dir_all(&folder).unwrap();
+            let (namespace, name) = account.split_once('/').unwrap_or(("datamesh", account));
+            CertificateFolder { service_account: format!("{namespace}/{name}"), folder }
         });
         let settings = CertificateSettings {
             files: files.collect(),
@@ -179,6 +182,8 @@ pub(crate) enum Does {
     EchoTls,
     /// Tunnels: echoes in each.
     EchoTunnels,
+    /// Leads to this address, as one end of the connection itself.
+    LeadTls(SocketAddr),
     /// Tunnels lead to this address.
     Lead(SocketAddr),
     /// Tunnels: answers each CONNECT so.
@@ -238,6 +243,7 @@ impl Inner {
         };
         match self.does {
             Does::EchoTls => echo(io).await,
+            Does::LeadTls(to) => lead(io, to).await,
             _ => self.tunnels(io, number, seen.client).await,
         }
     }
@@ -259,16 +265,18 @@ impl Inner {
             if status != 200 {
                 continue;
             }
-            let mut stream = Stream::new(send, request.into_body());
+            let stream = Stream::new(send, request.into_body());
             match self.does {
-                Does::Lead(to) => tokio::spawn(async move {
-                    let mut app = TcpStream::connect(to).await.unwrap();
-                    let _ = tokio::io::copy_bidirectional(&mut stream, &mut app).await;
-                }),
+                Does::Lead(to) => tokio::spawn(lead(stream, to)),
                 _ => tokio::spawn(echo(stream)),
             };
         }
     }
+}
+
+async fn lead(mut io: impl AsyncRead + AsyncWrite + Unpin, to: SocketAddr) {
+    let mut app = TcpStream::connect(to).await.unwrap();
+    let _ = tokio::io::copy_bidirectional(&mut io, &mut app).await;
 }
 
 async fn echo(mut io: impl AsyncRead + AsyncWrite + Unpin) {

@@ -8,6 +8,7 @@ mod gateway;
 mod host;
 mod inbound;
 mod life;
+mod meshed;
 mod outbound;
 mod protocol;
 mod raw;
