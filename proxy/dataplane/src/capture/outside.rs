@@ -3,7 +3,7 @@
 //!
 //! What is to be reached with an identity is never reached without.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
 use mesh::{Declared, Snapshot, Toward, Tunnel, TunnelWay, mesh_sni};
