@@ -155,3 +155,24 @@ fn all_or_nothing_of_the_node_may_pass_where_the_setting_says_so() {
         .unwrap_or_else(|error| panic!("{setting}: {error}\n{}", stage.told()));
     }
 }
+
+/// The proxy's ends of connections have the application's port; a server that is started again has it too.
+#[test]
+fn a_server_takes_its_port_again_while_connections_to_it_are_open() {
+    let mut stage = stage("");
+    stage.start().unwrap();
+    let to = SocketAddr::from((stage.actor("two").pod.addresses()[0], LINES));
+    let held = stage.in_pod("outside", &["hold", &to.to_string(), "3"]).unwrap();
+    held.line("held 3", tests::node::SOON).unwrap();
+    let load = stage.in_pod("outside", &["load", &to.to_string(), "4", "new"]).unwrap();
+    load.line("well", tests::node::SOON).unwrap();
+    for _ in 0..5 {
+        let two = stage.actors.iter_mut().find(|actor| actor.pod.name() == "two").unwrap();
+        two.server.as_mut().unwrap().kill().unwrap();
+        load.line("ill", tests::node::SOON).unwrap();
+        let again = stage.in_pod("two", &["serve", "two", &LINES.to_string()]).unwrap();
+        again.line("ready", tests::node::SOON).unwrap_or_else(|error| panic!("{error}\n{}", stage.told()));
+        load.line("well", tests::node::SOON).unwrap();
+        stage.actors.iter_mut().find(|actor| actor.pod.name() == "two").unwrap().server = Some(again);
+    }
+}

@@ -1,6 +1,6 @@
 //! PERMISSIVE: plaintext, the mesh's mTLS and an application's own TLS on one port, from another node.
 
-use std::{io::Write as _, net::SocketAddr, path::Path, process::Stdio};
+use std::{io::Write as _, net::SocketAddr, path::Path};
 
 use tests::node::{Cluster, HTTP, INNER, LINES, Program, SOON, eventually};
 
@@ -79,8 +79,8 @@ fn an_applications_own_tls_passes_as_it_is() {
     let mut command = cluster.actor("far").pod.command("openssl");
     command.args(["s_server", "-www", "-accept", &OWN_TLS.to_string()]);
     command.arg("-cert").arg(&files.certificate).arg("-key").arg(&files.key);
-    command.stdin(Stdio::null());
-    let _server = Program::start("openssl s_server", command).unwrap();
+    let server = Program::start("openssl s_server", command).unwrap();
+    server.line("ACCEPT", SOON).unwrap();
     let to = cluster.at("far", 0, OWN_TLS);
     let url = format!("https://own.example:{OWN_TLS}/");
     let resolve = format!("own.example:{OWN_TLS}:{}", to.ip());
@@ -92,7 +92,7 @@ fn an_applications_own_tls_passes_as_it_is() {
             let said = Program::run("curl", command, SOON * 2).map_err(|error| error.to_string())?;
             if said.trim() == "200 0" { Ok(()) } else { Err(said) }
         })
-        .unwrap_or_else(|error| panic!("{from}: {error}\n{}", cluster.told()));
+        .unwrap_or_else(|error| panic!("{from}: {error}\n{}\n{}", server.said(), cluster.told()));
     }
 }
 

@@ -66,6 +66,9 @@ impl SocketKind {
         }
         match self {
             Self::Listener(family) => {
+                // What is accepted has the application's port, and inherits this: a server that is
+                // started again takes its port while connections to it are open, as without us.
+                socket.set_reuse_address(true)?;
                 socket.bind(&loopback(family).into())?;
                 socket.listen(BACKLOG)?;
             }

@@ -53,11 +53,18 @@ async fn connect(sender: SendRequest<Bytes>, authority: &str, headers: &[&str]) 
     while !line.ends_with(b"\n") && line.len() < LINE_MAX {
         match poll_fn(|context| body.poll_data(context)).await {
             Some(Ok(bytes)) => line.extend_from_slice(&bytes),
-            Some(Err(error)) => return Ok(say(&format!("reset {error}"))),
-            None => return Ok(say("reset by its end")),
+            Some(Err(error)) => {
+                say(&format!("reset {error}"));
+                return Ok(());
+            }
+            None => {
+                say("reset by its end");
+                return Ok(());
+            }
         }
     }
-    Ok(say(&format!("answer {}", String::from_utf8_lossy(&line).trim())))
+    say(&format!("answer {}", String::from_utf8_lossy(&line).trim()));
+    Ok(())
 }
 
 fn config(folder: Option<&Path>) -> Outcome<ClientConfig> {

@@ -203,8 +203,10 @@ pub async fn hear(to: SocketAddr) -> Outcome<()> {
         BufReader::new(socket_for(to)?.connect(to).await?).read_line(&mut line).await?;
         Ok::<_, std::io::Error>(line)
     });
-    match heard.await??.trim() {
-        "" => Err("closed".into()),
-        line => Ok(say(&format!("heard {line}"))),
+    let heard = heard.await??;
+    if heard.is_empty() {
+        return Err("closed".into());
     }
+    say(&format!("heard {}", heard.trim()));
+    Ok(())
 }
