@@ -29,7 +29,7 @@ enum Verb {
     },
     /// Everything CI runs: format, lints, all tests, and the tests against real components.
     Test {
-        /// Leave out the tests that need Keycloak, HAPI, Newman, Prometheus, Envoy and h2spec.
+        /// Leave out the tests that need Keycloak, HAPI, Newman, Prometheus, Envoy, h2spec and SPIRE.
         #[arg(long)]
         no_real: bool,
     },

@@ -62,7 +62,9 @@ pub fn test(no_real: bool) -> Result<(), Failure> {
     let outcome = test_steps(&mut steps, no_real, root);
     steps.summary();
     if no_real {
-        say("LEFT OUT (--no-real): every test against Keycloak, HAPI, Newman, Prometheus, Envoy and h2spec");
+        say(
+            "LEFT OUT (--no-real): every test against Keycloak, HAPI, Newman, Prometheus, Envoy, h2spec and SPIRE",
+        );
     }
     if !root {
         say("LEFT OUT (not root): the tests of capture, those of the loader, and the demo with --capture");
@@ -131,6 +133,8 @@ fn real_tests() -> Command {
         "real_mtls",
         "--test",
         "real_hbone",
+        "--test",
+        "real_spire",
         "--test",
         "h2spec",
         "--test",

@@ -4,6 +4,7 @@
 mod bytes;
 mod hospital;
 mod load;
+mod mesh_load;
 mod proxy;
 
 use std::path::{Path, PathBuf};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 pub use bytes::{ByteServer, Manner, receive, send};
 pub use hospital::{Hospital, ISSUER_BASE};
 pub use load::{Load, Outcome};
+pub use mesh_load::{MeshClient, MeshLoad};
 pub use proxy::{Proxy, ProxyError};
 
 /// The folder of the repository.

@@ -1,4 +1,4 @@
-//! Real components for the whole-proxy tests: Keycloak, HAPI's two servers, Prometheus, Newman and Envoy.
+//! Real components for the whole-proxy tests: Keycloak, HAPI's two servers, Prometheus, Newman, Envoy and SPIRE.
 //!
 //! `cargo xtask provision` makes them available; a start without that is an error that says so, never
 //! a skip. Each runs on loopback, in a folder of its own, and dies with the value that stands for it,
@@ -11,6 +11,7 @@ mod hapi;
 mod keycloak;
 mod newman;
 mod prometheus;
+mod spire;
 
 pub use daemon::Daemon;
 pub use envoy::{Envoy, EnvoyStart, config as envoy_config};
@@ -19,6 +20,7 @@ pub use hapi::Hapi;
 pub use keycloak::{BriefToken, Keycloak, KeycloakOptions, Rotation, TokenSet};
 pub use newman::{Newman, Report};
 pub use prometheus::{Prometheus, Sample};
+pub use spire::Spire;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;

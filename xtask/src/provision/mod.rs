@@ -1,4 +1,4 @@
-//! Makes the real components available: Keycloak, HAPI's two servers, Newman, Prometheus, Envoy, h2spec.
+//! Makes the real components available: Keycloak, HAPI's two servers, Newman, Prometheus, Envoy, h2spec, SPIRE.
 //!
 //! Each lies in its own folder of the cache, made aside and renamed into place whole, so a run that
 //! was cut short leaves nothing that looks finished. One run at a time works on a cache.
@@ -9,11 +9,13 @@ mod tools;
 
 mod bpf_linker;
 mod envoy;
+mod golang;
 mod h2spec;
 mod installed;
 mod keycloak;
 mod newman;
 mod prometheus;
+mod spire;
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -90,6 +92,7 @@ fn make(part: Part, cache: &Path) -> Result<(), Failure> {
         Part::Prometheus => prometheus::make(&workshop),
         Part::Envoy => envoy::make(&workshop),
         Part::H2spec => h2spec::make(&workshop),
+        Part::Spire => spire::make(&workshop),
         Part::BpfLinker => bpf_linker::make(&workshop),
     }
     .map_err(|failure| Failure(format!("{part} cannot be provisioned: {failure}")))?;

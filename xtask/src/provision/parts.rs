@@ -40,6 +40,8 @@ pub enum Part {
     Envoy,
     /// Tests of HTTP/2 conformance.
     H2spec,
+    /// Hands out SPIFFE certificates.
+    Spire,
     /// A peer of the benchmark.
     Haproxy,
     /// Google's, a peer of the benchmark.
@@ -65,6 +67,7 @@ impl Part {
         Self::Prometheus,
         Self::Envoy,
         Self::H2spec,
+        Self::Spire,
         Self::BpfLinker,
     ];
 
@@ -77,6 +80,7 @@ impl Part {
             Self::Prometheus => "prometheus",
             Self::Envoy => "envoy",
             Self::H2spec => "h2spec",
+            Self::Spire => "spire",
             Self::Haproxy => "haproxy",
             Self::FhirGateway => "fhir-gateway",
             Self::Iptables => "iptables",
@@ -100,7 +104,7 @@ impl Part {
     pub(super) fn version(self) -> Result<String, Failure> {
         match self {
             Self::Keycloak => Ok(format!("{KEYCLOAK} {:016x}", super::keycloak::build_hash())),
-            Self::Hapi | Self::HapiJpa | Self::Newman | Self::H2spec | Self::FhirGateway => {
+            Self::Hapi | Self::HapiJpa | Self::Newman | Self::H2spec | Self::Spire | Self::FhirGateway => {
                 let mut hasher = DefaultHasher::new();
                 hash_folder(&self.source(), &mut hasher)?;
                 Ok(format!("{:016x}", hasher.finish()))

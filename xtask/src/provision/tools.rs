@@ -40,9 +40,21 @@ const TOOLS: &[Tool] = &[
         needed_by: &[Part::Envoy],
     },
     // Clients and bad servers of the mesh's mTLS, beside Envoy.
-    Tool { program: "openssl", package: "openssl", proof: &["version"], needed_by: &[Part::Envoy] },
+    Tool {
+        program: "openssl",
+        package: "openssl",
+        proof: &["version"],
+        needed_by: &[Part::Envoy, Part::Spire],
+    },
     Tool { program: "curl", package: "curl", proof: &[], needed_by: &[Part::Envoy] },
-    Tool { program: "go", package: "golang-go", proof: &["version"], needed_by: &[Part::H2spec] },
+    Tool {
+        program: "go",
+        package: "golang-go",
+        proof: &["version"],
+        needed_by: &[Part::H2spec, Part::Spire],
+    },
+    Tool { program: "cc", package: "gcc", proof: &["--version"], needed_by: &[Part::Spire] },
+    Tool { program: "/usr/include/stdlib.h", package: "libc6-dev", proof: &[], needed_by: &[Part::Spire] },
     pods("ip", "iproute2"),
     pods("nsenter", "util-linux"),
     pods("setpriv", "util-linux"),
