@@ -78,6 +78,12 @@ impl WorkloadPolicy {
         self.authorization.explain(question)
     }
 
+    /// Whether any request of this caller could pass, whatever it says ([`Authorization::may_permit`]).
+    #[must_use]
+    pub fn may_permit(&self, question: &Question<'_>) -> bool {
+        self.authorization.may_permit(question)
+    }
+
     /// The JWT rules of all RequestAuthentications that select the workload, sorted by issuer.
     #[must_use]
     pub fn jwt_rules(&self) -> &[Arc<JwtRule>] {

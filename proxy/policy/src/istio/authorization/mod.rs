@@ -170,6 +170,14 @@ impl Authorization {
         (decision, recorder.steps)
     }
 
+    /// Whether any request of this caller could pass, whatever it says: asked of a connection, before its
+    /// first request. In doubt it could. Looks at every rule.
+    #[must_use]
+    pub fn may_permit(&self, question: &Question<'_>) -> bool {
+        let refused = self.custom.must_match(question) || self.deny.must_match(question);
+        !refused && (self.allow.is_empty() || self.allow.may_match(question))
+    }
+
     fn run<T: Tracer>(&self, question: &Question<'_>, tracer: &mut T) -> Decision {
         let mut audited = Vec::new();
         let (verdict, rule, summary) = self.enforce(question, tracer, &mut audited);

@@ -2,7 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{predicate::Predicate, spec::Action, tracer::Tracer, words};
+use super::{
+    predicate::{Predicate, Test},
+    spec::Action,
+    tracer::Tracer,
+    words,
+};
 use crate::{Outcome, Place, Question};
 
 /// One rule. Clauses of `from` and `to` are ANDs; no clause at all matches everything.
@@ -57,9 +62,32 @@ impl Rule {
         matched
     }
 
+    /// Whether some request of the caller could come under it: what only a request says may be anything.
+    pub(super) fn may_match(&self, question: &Question<'_>) -> bool {
+        self.matches_where(|predicate| comes_later(predicate) || predicate.holds(question))
+    }
+
+    /// Whether every request of the caller comes under it: what only a request says must not matter.
+    pub(super) fn must_match(&self, question: &Question<'_>) -> bool {
+        self.matches_where(|predicate| !comes_later(predicate) && predicate.holds(question))
+    }
+
+    fn matches_where(&self, holds: impl Fn(&Predicate) -> bool) -> bool {
+        let any = |clauses: &[Vec<Predicate>]| {
+            clauses.is_empty() || clauses.iter().any(|clause| clause.iter().all(&holds))
+        };
+        any(&self.from) && any(&self.to) && self.when.iter().all(&holds)
+    }
+
     fn is_empty(&self) -> bool {
         self.from.is_empty() && self.to.is_empty() && self.when.is_empty()
     }
+}
+
+/// Whether it is not known of a connection before its first bytes: what a request says, the original
+/// client's address among it, and the server name of TLS within.
+fn comes_later(predicate: &Predicate) -> bool {
+    predicate.test.http_only() || matches!(predicate.test, Test::RemoteIp(_) | Test::Sni(_))
 }
 
 fn any<T: Tracer>(clauses: &[Vec<Predicate>], question: &Question<'_>, tracer: &mut T) -> bool {

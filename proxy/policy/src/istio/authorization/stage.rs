@@ -130,6 +130,16 @@ impl Stage {
         tracer.close(step, outcome, || self.sizes());
     }
 
+    /// Whether a rule could match some request of a caller.
+    pub(super) fn may_match(&self, question: &Question<'_>) -> bool {
+        self.rules.iter().any(|rule| rule.may_match(question))
+    }
+
+    /// Whether a rule matches every request of a caller.
+    pub(super) fn must_match(&self, question: &Question<'_>) -> bool {
+        self.rules.iter().any(|rule| rule.must_match(question))
+    }
+
     /// Tells that an earlier stage decided.
     pub(super) fn skip<T: Tracer>(&self, name: &'static str, tracer: &mut T) {
         if !self.is_empty() {

@@ -206,3 +206,35 @@ when: [{key: "request.headersX[a]", values: ["b"]}]"#;
     let decision = decide(&compile(&policy("p", "DENY", rule)), &Facts::default().method("PUT"));
     assert_eq!(decision.verdict, Verdict::Allow);
 }
+
+#[test]
+fn a_caller_whom_no_request_helps_is_known_before_its_first_word() {
+    let may = |text: &str, facts: &Facts| compile(text).may_permit(&facts.question());
+    let (caller, other) = (Facts::tcp().peer("td/ns/a/sa/x"), Facts::tcp().peer("td/ns/b/sa/y"));
+    let only = policy(
+        "only",
+        "ALLOW",
+        "from: [{source: {principals: [td/ns/a/sa/x]}}]\nto: [{operation: {methods: [GET]}}]",
+    );
+    assert!(may("", &other) && may(&only, &caller) && !may(&only, &other));
+    assert!(!may(&only, &Facts::tcp()), "no identity");
+    // What is said later may be anything, its absence included.
+    for rule in [
+        "from: [{source: {requestPrincipals: ['*'], namespaces: [a]}}]",
+        "from: [{source: {remoteIpBlocks: [192.0.2.0/24], namespaces: [a]}}]",
+        "from: [{source: {namespaces: [a]}}]\nwhen: [{key: connection.sni, values: [s]}]",
+        "from: [{source: {namespaces: [a]}}]\nto: [{operation: {notPaths: ['*']}}]",
+    ] {
+        let text = policy("one", "ALLOW", rule);
+        assert!(may(&text, &caller) && !may(&text, &other), "{rule}");
+    }
+    // A DENY turns away at once only whom every request of theirs would have denied.
+    let deny = policy("deny", "DENY", "from: [{source: {namespaces: [b]}}]");
+    assert!(may(&deny, &caller) && !may(&deny, &other));
+    for rule in ["from: [{source: {namespaces: [b]}}]\nto: [{operation: {methods: [POST]}}]", GET] {
+        assert!(may(&policy("deny", "DENY", rule), &other), "{rule}");
+    }
+    let nothing = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\n\
+                   metadata: {name: nothing, namespace: datamesh}\nspec: {}\n";
+    assert!(!may(nothing, &caller));
+}

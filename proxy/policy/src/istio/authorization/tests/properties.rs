@@ -319,6 +319,10 @@ proptest! {
             let (verdict, rule) = plain(&all, facts);
             prop_assert_eq!(decision.verdict, verdict, "{:?}\n{}", facts, manifests(&all));
             prop_assert_eq!(decision.rule.as_deref(), rule.as_deref(), "{:?}\n{}", facts, manifests(&all));
+            // Whoever is let through must not have been turned away before the first word.
+            let before = Facts { tcp: true, sni: None, ..facts.clone() };
+            let may = authorization.may_permit(&before.question());
+            prop_assert!(may || verdict == Verdict::Deny, "{:?}\n{}", facts, manifests(&all));
         }
     }
 }
