@@ -23,6 +23,8 @@ spec:
 const GREETS: u16 = INNER + 1;
 /// Lives of certificates, in seconds: a root's is over within half a minute.
 const BRIEF: &str = ", leafSeconds: 5, intermediateSeconds: 10, rootSeconds: 28, overlapSeconds: 4";
+/// Each way through a tunnel: 64 MiB.
+const BYTES: u64 = 64 << 20;
 const LONG: Duration = Duration::from_secs(180);
 
 /// `near` and `beside` are captured on the first node, `far` on the second; `stray` on the first and `open`
@@ -163,19 +165,56 @@ fn a_destination_without_its_proxy_is_refused_and_is_back_with_it() {
     wire.seen().assert_sealed();
 }
 
+/// Whoever ends first: every byte arrives, and the other half goes on.
+#[test]
+fn halves_of_a_tunnelled_connection_end_by_themselves_with_all_their_bytes() {
+    let cluster = cluster(STRICT, "");
+    let wire = cluster.wire().unwrap();
+    let (to, bytes) = (cluster.at("far", 0, LINES), BYTES.to_string());
+    let run = |words: &[&str]| cluster.of("near").in_pod("near", words).unwrap();
+    let (_, said) = run(&["count", &to.to_string(), &bytes]).finish(LONG).unwrap();
+    assert_eq!(said, format!("count {BYTES} ok"), "the client first\n{}", cluster.told());
+    let mut pull = run(&["pull", &to.to_string(), "1", &bytes]);
+    pull.line("asked", SOON).unwrap();
+    pull.tell("read").unwrap();
+    pull.line("whole", LONG).unwrap_or_else(|error| panic!("the server first: {error}\n{}", cluster.told()));
+    let seen = wire.seen();
+    seen.assert_sealed();
+    assert!(seen.carried(to.ip()) > 2 * BYTES, "{}", seen.carried(to.ip()));
+}
+
+/// The far proxy's successor takes over while it drains: no connection fails, new or old.
+#[test]
+fn upgrades_of_the_destinations_proxy_fail_nothing() {
+    let mut cluster = cluster(STRICT, "");
+    let to = cluster.at("far", 0, LINES);
+    let load = load(&cluster, "near", to);
+    for upgrade in 0..3 {
+        let mut held = cluster.of("near").in_pod("near", &["hold", &to.to_string(), "5"]).unwrap();
+        held.line("held 5", SOON).unwrap();
+        let old = cluster.nodes[1].start_proxy().unwrap().unwrap();
+        cluster.nodes[1].until_held().unwrap();
+        held.tell("again").unwrap();
+        held.line("held 5", SOON)
+            .unwrap_or_else(|error| panic!("upgrade {upgrade}: {error}\n{}", cluster.told()));
+        held.finish(SOON).unwrap();
+        let (status, said) = old.finish(LONG).unwrap_or_else(|error| panic!("upgrade {upgrade}: {error}"));
+        assert!(status.success(), "upgrade {upgrade}: {status}: {said}");
+        cluster.until_said("near", to, "through far").unwrap();
+    }
+    none_failed(load, 100, &cluster);
+}
+
 /// Leaves, intermediates and a root end while connections are made all the time; none fails.
 #[test]
 fn certificates_of_all_ranks_rotate_under_load_between_nodes() {
     let cluster = cluster(STRICT, BRIEF);
     let first = roots(&cluster);
     let wire = cluster.wire().unwrap();
-    let load = |from: &str, to: std::net::SocketAddr| -> Program {
-        let words = ["load", &to.to_string(), "2", "new", &CLIENT_PORTS.start.to_string()];
-        let load = cluster.of(from).in_pod(from, &words).unwrap();
-        load.line("well", SOON).unwrap_or_else(|error| panic!("{error}\n{}", cluster.told()));
-        load
-    };
-    let loads = [load("near", cluster.at("far", 0, LINES)), load("far", cluster.at("near", 1, LINES))];
+    let loads = [
+        load(&cluster, "near", cluster.at("far", 0, LINES)),
+        load(&cluster, "far", cluster.at("near", 1, LINES)),
+    ];
     eventually("the first root is over", LONG, || {
         let now = roots(&cluster);
         if first.iter().any(|root| now.contains(root)) { Err(format!("{now:?}")) } else { Ok(()) }
@@ -189,14 +228,25 @@ fn certificates_of_all_ranks_rotate_under_load_between_nodes() {
         assert!(renewals > 5.0, "{name}: {renewals} renewals");
     }
     for load in loads {
-        let (_, said) = load.finish(SOON * 2).unwrap();
-        let last = said.lines().find(|line| line.starts_with("end ")).unwrap_or_default().to_owned();
-        eprintln!("{last}");
-        let words: Vec<&str> = last.split(' ').collect();
-        assert!(words.get(1).is_some_and(|done| done.parse::<u64>().unwrap() > 100), "{said}");
-        assert_eq!(words.get(2), Some(&"0"), "{last}\n{}", cluster.told());
+        none_failed(load, 100, &cluster);
     }
     wire.seen().assert_sealed();
+}
+
+/// A connection for each exchange, all the time.
+fn load(cluster: &Cluster, from: &str, to: std::net::SocketAddr) -> Program {
+    let words = ["load", &to.to_string(), "2", "new", &CLIENT_PORTS.start.to_string()];
+    let load = cluster.of(from).in_pod(from, &words).unwrap();
+    load.line("well", SOON).unwrap_or_else(|error| panic!("{error}\n{}", cluster.told()));
+    load
+}
+
+fn none_failed(load: Program, least: u64, cluster: &Cluster) {
+    let (_, said) = load.finish(SOON * 2).unwrap();
+    let last = said.lines().find(|line| line.starts_with("end ")).unwrap_or_default();
+    eprintln!("{last}");
+    let numbers: Vec<u64> = last.split(' ').skip(1).take(2).flat_map(str::parse).collect();
+    assert!(matches!(numbers.as_slice(), [done, 0] if *done > least), "{said}\n{}", cluster.told());
 }
 
 /// The files of the roots that are trusted now.

@@ -11,6 +11,7 @@
 //! in-pod hold TO:PORT CONNECTIONS                  one exchange on each, then one more a line of input
 //! in-pod pull TO:PORT CONNECTIONS BYTES            asks for BYTES, reads none until a line of input
 //! in-pod push TO:PORT CONNECTIONS                  writes to who does not read, says how much was taken
+//! in-pod count TO:PORT BYTES                       sends BYTES, ends its half, says what the server counted
 //! in-pod hear TO:PORT                              what the server says before it is asked: `heard LINE`
 //! in-pod hbone TO:PORT AUTHORITY FOLDER|none [NAME=VALUE…]
 //!                                                  one CONNECT with FOLDER's tls.crt and tls.key, whoever
@@ -60,6 +61,7 @@ async fn act(words: &[&str]) -> Outcome<()> {
         ["pull", to, connections, bytes] => {
             press::pull(to.parse()?, connections.parse()?, bytes.parse()?).await
         }
+        ["count", to, bytes] => press::count(to.parse()?, bytes.parse()?).await,
         ["hear", to] => load::hear(to.parse()?).await,
         ["hbone", to, authority, folder, headers @ ..] => {
             hbone::run(to.parse()?, authority, Some(*folder).filter(|name| *name != "none"), headers).await

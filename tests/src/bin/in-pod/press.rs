@@ -125,3 +125,21 @@ pub async fn push(to: SocketAddr, connections: usize) -> Outcome<()> {
     input().next_line().await?;
     Ok(())
 }
+
+/// Sends `bytes` of the pattern, ends its half, and says what the server counted.
+pub async fn count(to: SocketAddr, bytes: u64) -> Outcome<()> {
+    let mut stream = open(to).await?;
+    stream.write_all(b"count\n").await?;
+    let mut sent = 0;
+    while sent < bytes {
+        let until = bytes.min(sent + CHUNK as u64);
+        let chunk: Vec<u8> = (sent..until).map(pattern).collect();
+        timeout(PATIENCE, stream.write_all(&chunk)).await??;
+        sent = until;
+    }
+    stream.shutdown().await?;
+    let mut line = String::new();
+    timeout(PATIENCE, stream.read_line(&mut line)).await??;
+    say(line.trim());
+    Ok(())
+}
