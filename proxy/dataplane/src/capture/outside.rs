@@ -107,16 +107,18 @@ async fn with_identity<D: Decide>(
     let began = Instant::now();
     let mut story = record::outside((&held.pod, snapshot), departure.tunnel.to, &pods.labels);
     story.upstream = Some(departure.at());
-    ready(&socket);
+    let mut client = Wire::Tcp(Rewound::new(Socket::with_urgent(socket), BytesMut::new()));
+    ready(&client);
     let mut first = BytesMut::new();
     let cut = held.drain.cut();
     let waits = Waits::new(&house.limits, pods.settings.detect_timeout_ms);
-    let alpn = cut.run_until_cancelled(alpn(&departure.tunnel, (&socket, &mut first), waits)).await;
+    let alpn = cut.run_until_cancelled(alpn(&departure.tunnel, (&mut client, &mut first), waits)).await;
     let Some(Some(alpn)) = alpn else {
-        reset(socket);
+        client.abort();
         return end(house, story, began, "DC", "downstream_remote_disconnect");
     };
-    match house.forwarder.reach(&departure, alpn).await {
+    let reached = cut.run_until_cancelled(house.forwarder.reach(&departure, alpn)).await;
+    match reached.unwrap_or(Err(UpstreamFault::ConnectTimeout)) {
         Ok(Reached { wire, mut verified }) => {
             let card = pods.labels.card(snapshot, &departure.tunnel.workload);
             story.destination.workload = Some(Arc::clone(&card.labels));
@@ -127,12 +129,11 @@ async fn with_identity<D: Decide>(
                     why = verified.lost() => why,
                 }
             };
-            let client = Wire::Tcp(Rewound::new(Socket::with_urgent(socket), first));
-            let carried = forward::carry(client, wire, stop).await;
+            let carried = forward::carry(Rewound::new(client, first), wire, stop).await;
             record::carried(&mut story, because(carried, verified.why()));
         }
         Err(fault) => {
-            reset(socket);
+            client.abort();
             tracing::debug!(%fault, to = %departure.tunnel.to, "a captured pod's destination is not reached");
             record::unreached(&mut story, fault);
         }
@@ -166,7 +167,7 @@ fn because(carried: Carried, why: Option<&'static str>) -> Carried {
 /// detection comes after TLS only where the server speaks first. `None`: the client is gone.
 async fn alpn(
     tunnel: &Tunnel,
-    (socket, first): (&TcpStream, &mut BytesMut),
+    (socket, first): (&mut Wire, &mut BytesMut),
     waits: Waits,
 ) -> Option<&'static [&'static [u8]]> {
     if tunnel.way != TunnelWay::Sidecar {

@@ -13,8 +13,9 @@ use policy::SpiffeId;
 
 use crate::capture::PodId;
 
-/// Lanes kept. Beyond, a lane ends with its users.
-const MOST: usize = 16_384;
+const SHARDS: usize = 16;
+/// Origins and destinations kept per shard. Beyond, a lane ends with its users.
+const MOST: usize = 1024;
 
 /// From where to where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,8 +44,11 @@ pub(crate) struct Between<'a> {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Lanes<T> {
-    table: Mutex<HashMap<From, Vec<Entry<T>>, RandomState>>,
+    shards: [Mutex<Shard<T>>; SHARDS],
+    hasher: RandomState,
 }
+
+type Shard<T> = HashMap<From, Vec<Entry<T>>, RandomState>;
 
 #[derive(Debug)]
 struct Entry<T> {
@@ -62,12 +66,14 @@ impl<T> Entry<T> {
 
 impl<T> Lanes<T> {
     pub(crate) fn new() -> Self {
-        Self { table: Mutex::default() }
+        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
     }
 
     /// The lane, made where there is none.
     pub(crate) fn lane(&self, from: From, between: Between<'_>, make: impl FnOnce() -> T) -> Arc<T> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let index = usize::try_from(self.hasher.hash_one(from)).unwrap_or(0) % SHARDS;
+        let Some(shard) = self.shards.get(index) else { return Arc::new(make()) };
+        let mut table = shard.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = table.get(&from).and_then(|entries| entries.iter().find(|one| one.is(between))) {
             return Arc::clone(&entry.lane);
         }
@@ -94,10 +100,12 @@ impl<T> Lanes<T> {
     }
 
     fn keep(&self, keep: impl Fn(&From, &Arc<T>) -> bool) {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        table.retain(|from, entries| {
-            entries.retain(|entry| keep(from, &entry.lane));
-            !entries.is_empty()
-        });
+        for shard in &self.shards {
+            let mut table = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            table.retain(|from, entries| {
+                entries.retain(|entry| keep(from, &entry.lane));
+                !entries.is_empty()
+            });
+        }
     }
 }

@@ -309,7 +309,7 @@ impl Hints {
         ];
         let plain = pairs.iter().filter(|(_, value)| !value.is_empty() && value.bytes().all(is_plain));
         let text: Vec<String> = plain.map(|(key, value)| format!("{key}={value}")).collect();
-        HeaderValue::try_from(text.join(",")).ok()
+        HeaderValue::try_from(text.join(",")).ok().filter(|value| !value.is_empty())
     }
 }
 
