@@ -126,7 +126,7 @@ async fn call(
     if u64::try_from(own.not_after()).is_ok_and(|end| end < now().as_secs()) {
         return Err(SecureError("own_certificate_expired"));
     }
-    let config = ready.calling(expected, alpn, sni.is_some()).map_err(|error| {
+    let (config, own_key) = ready.calling(expected, alpn, sni.is_some()).map_err(|error| {
         tracing::error!(%error, "mTLS cannot be set up: a bug of ours");
         SecureError("tls_failed")
     })?;
@@ -141,6 +141,10 @@ async fn call(
         Ok(Err(error)) => return Err(SecureError(handshake_reason(&error))),
         Err(_) => return Err(SecureError("handshake_timeout")),
     };
+    // It would take us for nobody, and our record would say otherwise.
+    if !own_key.was_asked() {
+        return Err(SecureError("not_asked_for_certificate"));
+    }
     let session = io.get_ref().1;
     if kind == Speaking::Hbone && session.alpn_protocol() != Some(b"h2") {
         return Err(SecureError("no_common_alpn"));

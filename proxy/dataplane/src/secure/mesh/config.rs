@@ -1,15 +1,18 @@
 //! One workload's TLS, of one certificate and one state of the bundles.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 use identity::spiffe::{PeerVerifier, Svid, TrustBundles};
 use policy::SpiffeId;
 use rustls::{
-    ClientConfig, ServerConfig, SupportedProtocolVersion,
-    client::Resumption,
+    ClientConfig, ServerConfig, SignatureScheme, SupportedProtocolVersion,
+    client::{ResolvesClientCert, Resumption},
     crypto::CryptoProvider,
     server::ServerSessionMemoryCache,
-    sign::SingleCertAndKey,
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use tokio_rustls::TlsAcceptor;
@@ -89,19 +92,20 @@ impl Ready {
         expected: &SpiffeId,
         alpn: &[&[u8]],
         names_server: bool,
-    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+    ) -> Result<(Arc<ClientConfig>, Arc<Asked>), rustls::Error> {
+        let own = Arc::new(Asked { own: Arc::clone(self.svid.key()).into(), asked: AtomicBool::new(false) });
         let verifier = PeerVerifier::exactly(Arc::clone(&self.bundles), expected.clone());
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(self.versions)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(self.svid.key()))));
+            .with_client_cert_resolver(Arc::clone(&own) as Arc<dyn ResolvesClientCert>);
         config.alpn_protocols = owned(alpn);
         config.enable_sni = names_server;
         // Resumed, a server is not verified again.
         config.resumption = Resumption::disabled();
         config.enable_early_data = false;
-        Ok(Arc::new(config))
+        Ok((Arc::new(config), own))
     }
 
     pub(super) fn svid(&self) -> &Svid {
@@ -119,6 +123,31 @@ impl Ready {
     /// Whether it was made of these.
     pub(super) fn is_of(&self, svid: &Arc<Svid>, bundles: &Arc<TrustBundles>) -> bool {
         Arc::ptr_eq(&self.svid, svid) && Arc::ptr_eq(&self.bundles, bundles)
+    }
+}
+
+/// Our certificate on one connection, and whether the server wanted to see it.
+#[derive(Debug)]
+pub(super) struct Asked {
+    own: SingleCertAndKey,
+    asked: AtomicBool,
+}
+
+impl Asked {
+    /// Whether the server asked who we are.
+    pub(super) fn was_asked(&self) -> bool {
+        self.asked.load(Ordering::Relaxed)
+    }
+}
+
+impl ResolvesClientCert for Asked {
+    fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.asked.store(true, Ordering::Relaxed);
+        ResolvesClientCert::resolve(&self.own, issuers, schemes)
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 
