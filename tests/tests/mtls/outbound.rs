@@ -114,7 +114,7 @@ fn cases(world: &World, revoked: Leaf) -> Vec<(&'static str, Leaf, &'static str)
             "unexpected_identity",
         ),
         ("another domain's root", partner(SERVER), "wrong_trust_domain"),
-        ("nobody's root", usual(&stranger, SERVER), "untrusted_issuer"),
+        ("nobody's root", usual(&stranger, SERVER), "incomplete_chain"),
         ("expired", world.odd(|leaf| leaf.validity = Some(around_now(-7200, -60))), "expired"),
         ("not yet valid", world.odd(|leaf| leaf.validity = Some(around_now(7200, 9000))), "not_yet_valid"),
         ("two URI SANs", world.odd(|leaf| leaf.uris.push(other.to_owned())), "many_uri_sans"),
@@ -151,11 +151,16 @@ async fn refuses(tunnel: impl Fn(SocketAddr) -> String, reaches: bool) {
         assert_eq!(get(&proxy).await, 503, "{case}");
         told(&proxy, case, reason, before).await;
     }
-    // The right one, who goes no further than TLS 1.2.
-    let before = count(&proxy, "tls_incompatible");
+    // The right one, who goes no further than TLS 1.2, and says so.
+    let before = count(&proxy, "refused_by_peer");
     server.becomes(world.tls(&good, &[&version::TLS12], true));
     assert_eq!(get(&proxy).await, 503, "TLS 1.2");
-    told(&proxy, "TLS 1.2", "tls_incompatible", before).await;
+    told(&proxy, "TLS 1.2", "refused_by_peer", before).await;
+    // The right one, who does not want to know who we are.
+    let before = count(&proxy, "not_asked_for_certificate");
+    server.becomes(world.tls(&good, BOTH, false));
+    assert_eq!(get(&proxy).await, 503, "no client certificate asked for");
+    told(&proxy, "no client certificate asked for", "not_asked_for_certificate", before).await;
     assert_eq!(server.heard(), 0, "nobody was spoken to\n{}", proxy.log());
     if reaches {
         server.becomes(world.tls(&good, BOTH, true));

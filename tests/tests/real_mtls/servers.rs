@@ -71,7 +71,7 @@ async fn openssls_servers_are_not_spoken_to_where_they_are_weak_old_or_somebody_
         ("somebody else", &other, &asks[..], "unexpected_identity"),
         ("RSA of 1024 bits", &short.1, &asks, "weak_key"),
         ("SHA-1", &sha1.1, &asks, "weak_signature"),
-        ("TLS 1.2", &good, &[&asks[..], &["-tls1_2"]].concat(), "tls_incompatible"),
+        ("TLS 1.2", &good, &[&asks[..], &["-tls1_2"]].concat(), "refused_by_peer"),
     ] {
         let before = count(&proxy, reason);
         let _server = Server::start(at, (certificate, key), more);
