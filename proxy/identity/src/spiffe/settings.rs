@@ -54,7 +54,8 @@ impl Default for CertificateSettings {
 #[derive(Debug, Clone, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct EmbeddedCaSettings {
-    /// Folder of the roots; made where missing. `bundle.pem` in it is for peers to trust.
+    /// Folder of the roots; made where missing. `bundle.pem` in it is for peers to trust. `fhirward node`
+    /// reads and writes it as `capture.user`, so the folder must be that user's.
     pub folder: PathBuf,
     /// Life of a workload's certificate, in seconds.
     #[serde(default = "an_hour")]

@@ -17,6 +17,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// The wall clock may be set: no sleep is longer than this.
 const SLEEP_MOST: Duration = Duration::from_secs(30);
 
+/// Said of a certificate that others should have renewed.
+const OVERDUE: &str = "it should have been renewed by now";
+
 /// The certificate of one workload identity, and no other's. Dropped, it is kept current no longer.
 #[derive(Debug)]
 pub struct Handle {
@@ -144,9 +147,17 @@ impl Keeper {
             }
             None => None,
         };
+        let now = self.clock.now();
+        let overdue = fresh.is_none() && held.is_some_and(|held| held.is_late(now));
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failures_in_row = 0;
-        state.error = None;
+        if !overdue {
+            state.error = None;
+        } else if state.error.as_deref() != Some(OVERDUE) {
+            tracing::warn!(identity = %self.id, OVERDUE);
+            state.error = Some(OVERDUE.to_owned());
+            state.failures += 1;
+        }
         if let Some(svid) = fresh {
             state.renewals += 1;
             drop(state);
@@ -163,17 +174,20 @@ impl Keeper {
         let Some(held) = held else { return tokio::time::sleep(LOOK_EVERY).await };
         match self.supplier.next(&held) {
             Next::Look => tokio::time::sleep(LOOK_EVERY).await,
-            Next::Told => std::future::pending().await,
-            Next::Renew => {
-                let at = held.renew_at(dice());
-                loop {
-                    let left = u64::try_from(at - self.clock.now()).unwrap_or(0);
-                    if left == 0 {
-                        return;
-                    }
-                    tokio::time::sleep(Duration::from_secs(left).min(SLEEP_MOST)).await;
-                }
+            Next::Told if held.is_late(self.clock.now()) => std::future::pending().await,
+            Next::Told => self.until(held.late_at() + 1).await,
+            Next::Renew => self.until(held.renew_at(dice())).await,
+        }
+    }
+
+    /// Until this Unix time in seconds.
+    async fn until(&self, at: i64) {
+        loop {
+            let left = u64::try_from(at - self.clock.now()).unwrap_or(0);
+            if left == 0 {
+                return;
             }
+            tokio::time::sleep(Duration::from_secs(left).min(SLEEP_MOST)).await;
         }
     }
 

@@ -77,8 +77,13 @@ impl Svid {
         self.issued_at + life.saturating_mul(hundredths) / 100
     }
 
-    /// Whether it should have been renewed by now: five sixths of its life are over.
+    /// When it should have been renewed, in Unix seconds: five sixths of its life are over then.
+    pub(super) fn late_at(&self) -> i64 {
+        self.not_after - self.not_after.saturating_sub(self.issued_at) / 6
+    }
+
+    /// Whether it should have been renewed by now.
     pub(super) fn is_late(&self, now: i64) -> bool {
-        now > self.not_after - self.not_after.saturating_sub(self.issued_at) / 6
+        now > self.late_at()
     }
 }

@@ -1,6 +1,6 @@
 //! What an agent says is taken up at once, and holds when it says nothing any more.
 
-use certs::{Authority, LeafRequest, OddRequest};
+use certs::{Authority, LeafRequest, OddRequest, Validity};
 use rustls_pki_types::{UnixTime, pem::PemObject};
 use tonic::Code;
 
@@ -143,6 +143,25 @@ async fn an_entry_that_vanishes_is_told_of_and_its_certificate_stays_for_its_lif
     assert!(Arc::ptr_eq(&first, &handle.svid().borrow().clone().unwrap()));
     agent.says(answer(&root));
     svid_that(&handle, "a new one", |svid| svid.key().cert != first.key().cert).await;
+    until("no problem", || supply.status()[0].problem.is_none()).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_the_agent_forgets_to_renew_is_told_of() {
+    let root = Authority::mint("root").unwrap();
+    let now = u64::try_from(Clock::System.now()).unwrap();
+    let short = OddRequest {
+        validity: Some(Validity::starting(now, Duration::from_secs(15)).unwrap()),
+        ..OddRequest::workload(ID)
+    };
+    let short = root.issue_odd(&short).unwrap();
+    let agent = Agent::start(Answer::default().with(packed(ID, &short, &[&root])).says());
+    let supply = start(&agent, NEVER_MS, NEVER_MS);
+    let handle = supply.workload(&id());
+    svid_that(&handle, "a short one", |_| true).await;
+    problem(&supply, "it should have been renewed by now").await;
+    assert_eq!(supply.status()[0].failures, 1, "once, however long it lasts");
+    agent.says(answer(&root));
     until("no problem", || supply.status()[0].problem.is_none()).await;
 }
 
