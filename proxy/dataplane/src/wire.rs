@@ -36,6 +36,15 @@ impl Wire {
     pub(crate) fn tcp(socket: TcpStream) -> Self {
         Self::Tcp(Rewound::new(Socket::new(socket), BytesMut::new()))
     }
+
+    /// The socket below, where that is this connection's alone.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(socket) => Some(socket.get_ref().tcp()),
+            Self::Tls(tls) => Some(tls.get_ref().0.get_ref().tcp()),
+            Self::Tunnel(_) => None,
+        }
+    }
 }
 
 impl From<TcpStream> for Wire {

@@ -6,23 +6,27 @@ use std::{
     sync::Arc,
 };
 
+use bytes::BytesMut;
 use mesh::{Probe, Snapshot};
 use tokio::net::TcpStream;
 
 use super::{
     HostTraffic,
     captured::{Captured, HostConnection, Prober, Who},
+    enter::enter,
     outside,
     pods::{Held, Pods},
     refuse::{self, Unserved},
-    speak::{pass_host, speak},
+    speak::{Talk, pass_host, speak},
     way::{Way, way},
 };
 use crate::{
     accept::{Connection, ConnectionFacts, Entry},
     authorize,
     forward::{Door, Inside, prepare},
+    hbone::{self, Entrance, To},
     serve::{Decide, Drain, House, newest},
+    wire::{Rewound, Socket, Wire},
 };
 
 /// Which way a connection goes at its pod.
@@ -69,13 +73,15 @@ async fn inbound<D: Decide>(
     let Some(called) = called.ok().filter(|called| held.pod.addresses.contains(&called.ip())) else {
         return refuse::refuse(&house, socket, peer, Unserved::NotThePods);
     };
-    let inside = Inside {
-        kernel: Arc::clone(&pods.kernel),
-        pod: Arc::clone(&held.pod),
-        from: None,
-        client: Some(peer.ip()),
-    };
-    let door = Arc::new(Door::new(inside, called));
+    // The mesh's own port: no application is reached there.
+    if called.port() == hbone::PORT {
+        let Some(tls) = held.tls.clone() else {
+            return refuse::refuse(&house, socket, peer, Unserved::NoTunnels);
+        };
+        let entrance = Entrance { tls, to: To::Pod(Arc::clone(held)), called, peer };
+        return hbone::enter(house, entrance, socket).await;
+    }
+    let door = Arc::new(Door::new(inside(pods, held, peer), called));
     let is_host = pods.now().is_node(peer.ip());
     let who = match pods.settings.host {
         HostTraffic::All if is_host => {
@@ -89,8 +95,18 @@ async fn inbound<D: Decide>(
         }
         _ => Who::Outsider,
     };
-    let captured = Captured { door, drain: Arc::clone(&held.drain), who };
-    speak(house, pods, connection(captured, peer, None), socket).await;
+    let captured = Arc::new(Captured { door, drain: Arc::clone(&held.drain), who });
+    enter(house, held, Arrived { captured, peer }, socket).await;
+}
+
+/// The pod's inside, for a caller from elsewhere.
+pub(super) fn inside(pods: &Pods, held: &Held, peer: SocketAddr) -> Inside {
+    Inside {
+        kernel: Arc::clone(&pods.kernel),
+        pod: Arc::clone(&held.pod),
+        from: None,
+        client: Some(peer.ip()),
+    }
 }
 
 /// The declared probes of a port: the settings', and those of the workload's containers.
@@ -122,6 +138,9 @@ async fn outbound<D: Decide>(
     let source = source(held, called, peer, is_own);
     drop(table);
     match way {
+        Way::Inside(_, address) if address.port() == hbone::PORT => {
+            refuse::refuse(&house, socket, peer, Unserved::Loop);
+        }
         Way::Inside(to, address) => {
             let inside = Inside {
                 kernel: Arc::clone(&pods.kernel),
@@ -133,11 +152,13 @@ async fn outbound<D: Decide>(
             let identity = snapshot.workload(&held.pod.name).map(|workload| workload.identity.clone());
             let who = Who::Pod(held.pod.name.clone());
             let drain = Arc::new(Drain::within(&to.drain));
-            let captured = Captured { door, drain: Arc::clone(&drain), who };
-            let connection = connection(captured, source, identity);
+            let captured = Arc::new(Captured { door, drain: Arc::clone(&drain), who });
+            let connection = connection(&Arrived { captured, peer: source }, identity);
             drop(snapshot);
+            let wire = Wire::Tcp(Rewound::new(Socket::with_urgent(socket), BytesMut::new()));
+            let talk = Talk::new(wire, Arc::clone(&drain));
             tokio::select! {
-                () = speak(house, pods, connection, socket) => {}
+                () = speak(house, connection, talk) => {}
                 never = follow(&held.drain, &drain) => match never {},
             }
         }
@@ -172,21 +193,33 @@ fn source(held: &Held, called: SocketAddr, peer: SocketAddr, is_own: impl Fn(IpA
     SocketAddr::new(ip.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), peer.port())
 }
 
-fn connection(captured: Captured, peer: SocketAddr, identity: Option<policy::SpiffeId>) -> Connection {
+/// A captured connection that goes into a pod.
+pub(super) struct Arrived {
+    pub(super) captured: Arc<Captured>,
+    pub(super) peer: SocketAddr,
+}
+
+/// The connection with the caller's identity by the kernel's word, which is as good as a certificate's:
+/// nothing crosses a wire.
+pub(super) fn connection(arrived: &Arrived, identity: Option<policy::SpiffeId>) -> Connection {
+    let mutual_tls = identity.is_some();
+    let facts = ConnectionFacts { identity, mutual_tls, ..facts(&arrived.captured, arrived.peer) };
+    Connection::new(facts).inside(Arc::clone(&arrived.captured))
+}
+
+/// What is known of a caller that nobody has vouched for.
+pub(super) fn facts(captured: &Captured, peer: SocketAddr) -> ConnectionFacts {
     let called = captured.door.address;
     let name = captured.door.inside.pod.name.clone();
-    // The kernel's word on who calls is as good as a certificate's, and nothing crosses a wire.
-    let mutual_tls = identity.is_some();
-    let facts = ConnectionFacts {
+    ConnectionFacts {
         peer,
         local: called,
-        identity,
-        mutual_tls,
+        identity: None,
+        mutual_tls: false,
         tls: false,
         sni: None,
         entry: Entry::Workload { name, port: called.port() },
-    };
-    Connection::new(facts).inside(Arc::new(captured))
+    }
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
@@ -194,7 +227,8 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// Readies a client's socket for raw bytes.
-pub(super) fn ready(socket: &TcpStream) {
+pub(super) fn ready(wire: &Wire) {
+    let Some(socket) = wire.socket() else { return };
     if let Err(error) = prepare(&socket2::SockRef::from(socket)) {
         tracing::debug!(%error, "a connection's options cannot be set");
     }

@@ -10,20 +10,23 @@
 //! | [`manage`], [`pods`] | pods come and go; the table of those that are here |
 //! | [`arrive`] | a connection: who calls, whom, which way |
 //! | [`way`] | from the address that was asked for to a pod here (one hop), or elsewhere |
-//! | [`detect`], [`silence`] | HTTP, TLS or other bytes, and where nobody speaks: who does first |
-//! | [`speak`] | into a pod: as HTTP through all rooms, or as bytes that policy permits |
+//! | [`enter`] | into a pod from elsewhere: TLS of the mesh or plaintext, as PeerAuthentication has it |
+//! | [`tell`], [`detect`], [`silence`] | HTTP, TLS or other bytes, and where nobody speaks: who does first |
+//! | [`speak`] | to a workload: as HTTP through all rooms, or as bytes that policy permits |
 //! | [`outside`] | out of a pod: bytes |
 //! | [`captured`] | what is known beside the facts of every connection; probes |
 
 mod arrive;
 mod captured;
 mod detect;
+mod enter;
 mod manage;
 mod outside;
 mod pods;
 mod refuse;
 mod silence;
 mod speak;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod way;
@@ -41,7 +44,10 @@ use crate::secure::Certificates;
 
 pub(crate) use captured::{Captured, DeclaredProbe, HostConnection};
 pub(crate) use manage::manage;
-pub(crate) use pods::Pods;
+pub(crate) use enter::tunnelled;
+pub(crate) use pods::{Held, Pods};
+pub(crate) use speak::{Talk, door, speak};
+pub(crate) use tell::declared;
 
 /// A pod for as long as it is captured. A slot that is used again has another generation, so an id
 /// never means two pods in the life of a process.

@@ -8,7 +8,8 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use bytes::BytesMut;
 use mesh::{Declared, Snapshot, Toward, Tunnel, TunnelWay, mesh_sni};
 use observe::Record;
-use tokio::{net::TcpStream, time::Instant};
+use tokio::{net::TcpStream, sync::watch, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     arrive::ready,
@@ -20,11 +21,13 @@ use super::{
 use crate::{
     authorize::{self, PermittedOutside},
     forward::{
-        self, ALPN_BYTES, ALPN_HTTP1, ALPN_HTTP2, Carried, Departure, End, Origin, Reached, leave as go,
+        self, ALPN_BYTES, ALPN_HTTP1, ALPN_HTTP2, Carried, Departure, End, Hints, Origin, Reached,
+        leave as go,
     },
     record,
     refusal::{TunnelFault, UpstreamFault},
-    serve::{Decide, House},
+    secure::WorkloadTls,
+    serve::{Client, Decide, House},
     wire::{Rewound, Socket, Wire},
 };
 
@@ -44,8 +47,9 @@ pub(super) async fn leave<D: Decide>(
     let permitted = authorize::pass_outside(&held.pod, address);
     let refused = match toward {
         Toward::Plain => return carry(house, pods, held, permitted, snapshot, socket).await,
-        Toward::Tunnel(tunnel) => match departure(house, pods, held, tunnel, (service, source), snapshot) {
-            Ok(Some(departure)) => {
+        Toward::Tunnel(tunnel) => match identity(house, held, &tunnel) {
+            Ok(Some(identity)) => {
+                let departure = departure(pods, permitted, identity, tunnel, (service, source), snapshot);
                 return Box::pin(with_identity(house, pods, held, departure, snapshot, socket)).await;
             }
             Ok(None) => return carry(house, pods, held, permitted, snapshot, socket).await,
@@ -63,36 +67,40 @@ pub(super) async fn leave<D: Decide>(
     house.recorder.record(*story);
 }
 
+type Identity = (Arc<WorkloadTls>, watch::Receiver<Option<Arc<Snapshot>>>);
+
 /// Who has a certificate goes with it. `None`: nobody has one in the whole house.
-fn departure<D: Decide>(
+fn identity<D: Decide>(
     house: &House<D>,
-    pods: &Pods,
     held: &Held,
+    tunnel: &Tunnel,
+) -> Result<Option<Identity>, UpstreamFault> {
+    let refuse = |why| Err(TunnelFault::Handshake(why).into());
+    match (&held.tls, house.engine.mesh()) {
+        (Some(own), Some(snapshots)) => Ok(Some((Arc::clone(own), snapshots.clone()))),
+        (Some(_), None) => refuse("no_snapshot"),
+        (None, _) if tunnel.workload.tunnel.is_some() => refuse("no_own_certificate"),
+        (None, _) => Ok(None),
+    }
+}
+
+fn departure(
+    pods: &Pods,
+    permitted: PermittedOutside,
+    (own, snapshots): Identity,
     tunnel: Tunnel,
     (service, source): (Option<(Arc<str>, u16)>, SocketAddr),
     snapshot: &Arc<Snapshot>,
-) -> Result<Option<Departure>, UpstreamFault> {
-    let refuse = |why| Err(TunnelFault::Handshake(why).into());
-    let Some(own) = &held.tls else {
-        return if tunnel.workload.tunnel.is_some() { refuse("no_own_certificate") } else { Ok(None) };
-    };
-    let Some(snapshots) = house.engine.mesh().cloned() else { return refuse("no_snapshot") };
+) -> Departure {
     let host = service.as_ref().map(|(host, _)| &**host);
-    let workload = snapshot.workload(&held.pod.name);
-    let hints = forward::Hints {
-        forwarded: forward::Hints::forwarding(source, host),
-        baggage: workload.and_then(|own| forward::Hints::baggage(&pods.labels.card(snapshot, own).labels)),
+    let workload = snapshot.workload(&permitted.pod().name);
+    let hints = Hints {
+        forwarded: Hints::forwarding(source, host),
+        baggage: workload.and_then(|own| Hints::baggage(&pods.labels.card(snapshot, own).labels)),
     };
-    let departure = Departure {
-        own: Arc::clone(own),
-        origin: Origin::Pod(Arc::clone(&pods.kernel), Arc::clone(&held.pod)),
-        sni: service.map(|(host, port)| mesh_sni(&host, port, None).into()),
-        tunnel,
-        snapshots,
-        hints,
-    };
-    let ours = pods.now().is_listener(departure.at());
-    if ours { Err(TunnelFault::Loop.into()) } else { Ok(Some(departure)) }
+    let sni = service.map(|(host, port)| mesh_sni(&host, port, None).into());
+    let origin = Origin::Pod(Arc::clone(&pods.kernel), Arc::new(permitted));
+    Departure { own, origin, tunnel, sni, snapshots, hints }
 }
 
 /// Carries the connection to its end, or until the destination is verified no longer.
@@ -115,22 +123,20 @@ async fn with_identity<D: Decide>(
     let alpn = cut.run_until_cancelled(alpn(&departure.tunnel, (&mut client, &mut first), waits)).await;
     let Some(Some(alpn)) = alpn else {
         client.abort();
-        return end(house, story, began, "DC", "downstream_remote_disconnect");
+        story.flags = "DC";
+        "downstream_remote_disconnect".clone_into(&mut story.details);
+        return tell(house, story, began);
     };
-    let reached = cut.run_until_cancelled(house.forwarder.reach(&departure, alpn)).await;
+    let reached = match pods.now().is_listener(departure.at()) {
+        true => Some(Err(TunnelFault::Loop.into())),
+        false => cut.run_until_cancelled(house.forwarder.reach(&departure, alpn)).await,
+    };
     match reached.unwrap_or(Err(UpstreamFault::ConnectTimeout)) {
-        Ok(Reached { wire, mut verified }) => {
+        Ok(reached) => {
             let card = pods.labels.card(snapshot, &departure.tunnel.workload);
             story.destination.workload = Some(Arc::clone(&card.labels));
             story.destination.principal = Some(Arc::clone(&card.principal));
-            let stop = async {
-                tokio::select! {
-                    () = cut.cancelled() => "drain_timeout",
-                    why = verified.lost() => why,
-                }
-            };
-            let carried = forward::carry(Rewound::new(client, first), wire, stop).await;
-            record::carried(&mut story, because(carried, verified.why()));
+            record::carried(&mut story, through(Rewound::new(client, first), reached, cut).await);
         }
         Err(fault) => {
             client.abort();
@@ -138,29 +144,29 @@ async fn with_identity<D: Decide>(
             record::unreached(&mut story, fault);
         }
     }
-    story.duration = began.elapsed();
-    house.recorder.record(*story);
+    tell(house, story, began);
 }
 
-fn end<D>(
-    house: &House<D>,
-    mut story: Box<Record>,
-    began: Instant,
-    flags: &'static str,
-    details: &'static str,
-) {
-    story.flags = flags;
-    details.clone_into(&mut story.details);
-    story.duration = began.elapsed();
-    house.recorder.record(*story);
-}
-
-/// A connection that we ended breaks its tunnels, which may be seen first.
-fn because(carried: Carried, why: Option<&'static str>) -> Carried {
-    match why {
+/// Carries bytes for as long as the destination is verified.
+async fn through(client: Rewound<Wire>, reached: Reached, cut: &CancellationToken) -> Carried {
+    let Reached { wire, mut verified } = reached;
+    let stop = async {
+        tokio::select! {
+            () = cut.cancelled() => "drain_timeout",
+            why = verified.lost() => why,
+        }
+    };
+    let carried = forward::carry(client, wire, stop).await;
+    // A connection that we ended breaks its tunnels, which may be seen first.
+    match verified.why() {
         Some(why) if carried.end != End::Closed => Carried { end: End::Cut(why), ..carried },
         _ => carried,
     }
+}
+
+fn tell<D>(house: &House<D>, mut story: Box<Record>, began: Instant) {
+    story.duration = began.elapsed();
+    house.recorder.record(*story);
 }
 
 /// What a sidecar is told of the bytes, since it chooses by that what it does with them: its own protocol
@@ -181,7 +187,6 @@ async fn alpn(
     Some(match told.ok()? {
         Told::Http if first.starts_with(PREFACE) => ALPN_HTTP2,
         Told::Http => ALPN_HTTP1,
-        Told::Silence { ended: true } => return None,
         _ => ALPN_BYTES,
     })
 }
@@ -198,7 +203,8 @@ pub(super) async fn carry<D: Decide>(
     let began = Instant::now();
     let address: SocketAddr = permitted.address();
     let mut story = record::outside((&held.pod, snapshot), address, &pods.labels);
-    ready(&socket);
+    let client = Wire::Tcp(Rewound::new(Socket::with_urgent(socket), BytesMut::new()));
+    ready(&client);
     let limit = Duration::from_millis(house.limits.connect_timeout_ms);
     match go(&pods.kernel, &permitted, limit).await {
         Ok(server) => {
@@ -206,18 +212,16 @@ pub(super) async fn carry<D: Decide>(
                 held.drain.cut().cancelled().await;
                 "drain_timeout"
             };
-            let carried =
-                forward::carry(Socket::with_urgent(socket), Socket::with_urgent(server), stop).await;
+            let carried = forward::carry(client, Socket::with_urgent(server), stop).await;
             record::carried(&mut story, carried);
         }
         Err(fault) => {
-            reset(socket);
+            client.abort();
             record::unreached(&mut story, fault);
             if fault == UpstreamFault::ConnectTimeout {
                 tracing::debug!(%address, "a captured pod's destination does not answer");
             }
         }
     }
-    story.duration = began.elapsed();
-    house.recorder.record(*story);
+    tell(house, story, began);
 }

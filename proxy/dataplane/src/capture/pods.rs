@@ -40,7 +40,7 @@ pub(crate) struct Held {
     /// Its workload's mTLS, where there are certificates.
     pub(crate) tls: Option<Arc<WorkloadTls>>,
     /// Its connections, both ways.
-    pub(super) connections: Gauge,
+    pub(crate) connections: Gauge,
     /// Ends the taking of connections.
     pub(super) stop: CancellationToken,
     /// Where its listeners listen.
@@ -89,12 +89,17 @@ impl Pods {
     /// The way into a captured pod for what the gateway, or a listener for a workload, sends on: its
     /// own connections would be captured on their way in, and judged once more.
     pub(crate) fn passage(&self, permitted: &Permitted) -> Option<Passage> {
-        let workload = permitted.workload.as_deref()?;
+        let door = self.door(permitted.workload.as_deref()?, permitted.upstream)?;
+        Some(Passage { door, http2: None })
+    }
+
+    /// The way to a workload that is reached at this address, where its pod is captured here.
+    pub(super) fn door(&self, workload: &Workload, upstream: SocketAddr) -> Option<Arc<Door>> {
         let table = self.now();
-        let (held, address) = table.behind(workload, permitted.upstream)?;
+        let (held, address) = table.behind(workload, upstream)?;
         let kernel = Arc::clone(&self.kernel);
         let inside = Inside { kernel, pod: Arc::clone(&held.pod), from: None, client: None };
-        Some(Passage { door: Arc::new(Door::new(inside, address)), http2: None })
+        Some(Arc::new(Door::new(inside, address)))
     }
 }
 

@@ -8,7 +8,7 @@ use observe::{
 };
 use tokio::net::TcpStream;
 
-use crate::serve::House;
+use crate::{accept::Connection, admit::AdmitError, record, serve::House};
 
 /// Why nobody serves it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub(super) enum Unserved {
     NotThePods,
     /// It was for a listener of ours.
     Loop,
+    /// It was for tunnels, and nobody here has a certificate.
+    NoTunnels,
     /// Nobody is behind the Service.
     NoEndpoint,
     /// There is no snapshot yet.
@@ -35,6 +37,7 @@ impl Unserved {
             Self::UnknownOrigin => "unknown_destination",
             Self::NotThePods => "not_the_pods_address",
             Self::Loop => "own_listener",
+            Self::NoTunnels => "no_own_certificate",
             Self::NoEndpoint => "no_endpoint",
             Self::NoSnapshot => "no_snapshot",
             Self::TooMany => "connections",
@@ -48,7 +51,7 @@ impl Unserved {
             Self::TooMany | Self::TooManyOfPod => "UO",
             Self::NoEndpoint => "UH",
             Self::UnknownOrigin | Self::NotThePods | Self::Loop => "NR",
-            Self::NoSnapshot => "-",
+            Self::NoSnapshot | Self::NoTunnels => "-",
         }
     }
 }
@@ -71,4 +74,22 @@ pub(super) fn refuse<D>(house: &Arc<House<D>>, socket: TcpStream, peer: SocketAd
 /// Ends a connection so that nobody takes it for one that was served.
 pub(super) fn reset(socket: TcpStream) {
     let _ = socket.set_zero_linger();
+}
+
+/// Tells of a connection that layer 3/4 policy dropped.
+pub(super) fn dropped<D>(house: &House<D>, connection: &Connection, error: AdmitError) {
+    tracing::debug!(%error, peer = %connection.peer, "connection dropped");
+    let mut story = record::begin(connection, http::Version::HTTP_11);
+    record::refused(&mut story, &crate::Refusal::Dropped(error));
+    house.recorder.record(*story);
+}
+
+/// Tells of a connection whose TLS of the mesh came to nothing.
+pub(super) fn unsecured<D>(house: &House<D>, connection: &Connection, why: &'static str) {
+    tracing::debug!(peer = %connection.peer, reason = why, "connection refused");
+    let mut story = record::begin(connection, http::Version::HTTP_11);
+    (story.protocol, story.http_version) = (Protocol::Tcp, "");
+    why.clone_into(&mut story.details);
+    story.refused = Some(why);
+    house.recorder.record(*story);
 }

@@ -10,9 +10,11 @@ use tokio::{net::TcpStream, time::sleep};
 
 use super::detect::{Told, Waits, listen};
 use crate::{
-    accept::Connection,
+    authorize::PermittedTcp,
+    forward::Door,
     refusal::UpstreamFault,
     serve::{Decide, Drain, House},
+    wire::Wire,
 };
 
 /// Draining: a connection on which nobody has spoken may still be spoken on for so long.
@@ -34,20 +36,21 @@ pub(super) enum Spoke {
 /// Waits for the first word. `Some`: the connection to the server, which has been told nothing.
 pub(super) async fn await_word<D: Decide>(
     house: &Arc<House<D>>,
-    connection: &Connection,
-    (socket, first): (&TcpStream, &mut BytesMut),
+    (permitted, door): (&PermittedTcp, Option<&Door>),
+    (wire, first): (&mut Wire, &mut BytesMut),
     waits: Waits,
+    drain: &Drain,
 ) -> (Spoke, Option<TcpStream>) {
-    let Some(captured) = &connection.captured else { return (Spoke::Neither, None) };
-    let limit = Duration::from_millis(house.limits.connect_timeout_ms);
-    let server = match captured.door.connect(limit).await {
+    let server = match house.forwarder.connect(permitted, door).await {
         Ok(server) => server,
         Err(fault) => return (Spoke::Unreached(fault), None),
     };
     let spoke = tokio::select! {
-        told = listen(socket, first, waits.patiently()) => told.map_or(Spoke::Neither, Spoke::Client),
+        // Where both have spoken the client is heard.
+        biased;
+        told = listen(wire, first, waits.patiently()) => told.map_or(Spoke::Neither, Spoke::Client),
         spoke = server_speaks(&server) => spoke,
-        () = drained(&captured.drain) => Spoke::Neither,
+        () = drained(drain) => Spoke::Neither,
     };
     (spoke, Some(server))
 }
@@ -60,7 +63,8 @@ async fn server_speaks(server: &TcpStream) -> Spoke {
     }
 }
 
-async fn drained(drain: &Drain) {
+/// Once draining has begun and a little time has passed.
+pub(super) async fn drained(drain: &Drain) {
     drain.begun().cancelled().await;
     sleep(DRAIN_GRACE).await;
 }

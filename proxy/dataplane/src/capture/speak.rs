@@ -1,144 +1,147 @@
-//! A connection into a captured pod: admitted, its protocol found, then served as HTTP or carried as
-//! bytes.
+//! A connection to a workload: admitted, its protocol found, then served as HTTP or carried as bytes.
 //!
 //! Whoever may not send raw bytes is served as HTTP in every doubt: what an application could read as
 //! a request never gets past rules about requests by looking like something else for long enough.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc};
 
 use bytes::BytesMut;
-use mesh::Declared;
 use tokio::{net::TcpStream, time::Instant};
 
 use super::{
     arrive::ready,
-    captured::{Captured, HostConnection},
-    detect::{Told, Waits, listen},
-    pods::Pods,
-    refuse::reset,
-    silence::{Spoke, await_word},
+    captured::HostConnection,
+    detect::Told,
+    refuse::{self, dropped},
+    tell::{Over, tell},
 };
 use crate::{
-    accept::Connection,
-    admit::AdmitError,
+    accept::{Connection, Entry},
     authorize::{self, PermittedTcp},
     engine::Refused,
     forward::{Door, carry},
     record,
-    serve::{Decide, Drain, House, Start, newest, serve},
-    wire::{Rewound, Socket},
+    serve::{Client, Decide, Drain, House, Speaks, Start, newest, serve},
+    wire::{Rewound, Socket, Wire},
 };
 
-/// Serves a connection to its end.
-pub(super) async fn speak<D: Decide>(
+/// A client's connection so far.
+pub(crate) struct Talk {
+    pub(crate) wire: Wire,
+    /// Read from it already.
+    pub(crate) first: BytesMut,
+    /// The protocol agreed on before; without one it is told from the first bytes.
+    agreed: Option<Speaks>,
+    /// What it drains with.
+    pub(super) drain: Arc<Drain>,
+    /// The application, where it was connected to already; it has been told nothing.
+    pub(super) server: Option<TcpStream>,
+}
+
+impl Talk {
+    pub(crate) fn new(wire: Wire, drain: Arc<Drain>) -> Self {
+        Self { wire, first: BytesMut::new(), agreed: None, drain, server: None }
+    }
+
+    /// The same, in this protocol.
+    pub(crate) fn agreed(self, agreed: Option<Speaks>) -> Self {
+        Self { agreed, ..self }
+    }
+
+    /// The same, with the application connected to, and told nothing yet.
+    pub(crate) fn with_server(self, server: Option<TcpStream>) -> Self {
+        Self { server, ..self }
+    }
+}
+
+/// Whether TLS of the mesh may still begin on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mesh {
+    MayBegin,
+    Never,
+}
+
+/// Serves a connection to a workload to its end.
+pub(crate) async fn speak<D: Decide>(house: Arc<House<D>>, connection: Connection, talk: Talk) {
+    // Nothing comes back where TLS of the mesh does not begin.
+    converse(house, connection, talk, Mesh::Never).await;
+}
+
+/// The same where TLS of the mesh may begin: then the connection comes back, with the whole ClientHello read
+/// and nothing answered.
+pub(super) async fn speak_or_come_back<D: Decide>(
     house: Arc<House<D>>,
-    pods: &Pods,
     connection: Connection,
-    socket: TcpStream,
-) {
-    let Some(captured) = connection.captured.clone() else { return reset(socket) };
+    talk: Talk,
+) -> Option<Talk> {
+    converse(house, connection, talk, Mesh::MayBegin).await
+}
+
+async fn converse<D: Decide>(
+    house: Arc<House<D>>,
+    connection: Connection,
+    mut talk: Talk,
+    mesh: Mesh,
+) -> Option<Talk> {
+    let prober = connection.captured.as_ref().and_then(|captured| captured.prober());
     // Of the node's requests some pass whatever PeerAuthentication says; each is judged by itself.
-    if captured.prober().is_none()
+    if prober.is_none()
         && let Err(error) = house.engine.admit(&connection)
     {
-        return refuse_connection(&house, &connection, error, socket);
+        talk.wire.abort();
+        dropped(&house, &connection, error);
+        return None;
     }
-    let waits = Waits::new(&house.limits, pods.settings.detect_timeout_ms);
-    let mut talk = Talk { socket, first: BytesMut::new(), server: None };
-    let told = match declared(&*house.engine, &connection) {
-        Some(Declared::Http) => Ok(Told::Http),
-        Some(Declared::Tcp) => Ok(Told::Bytes),
-        Some(Declared::Tls) => listen(&talk.socket, &mut talk.first, Waits::for_tls(&house.limits)).await,
-        None => listen(&talk.socket, &mut talk.first, waits).await,
-    };
-    let told = match told {
-        Ok(Told::Silence { ended }) => {
-            let Some(told) = silence(&house, &connection, &mut talk, waits, ended).await else {
-                return;
-            };
-            told
-        }
-        Ok(told) => told,
-        Err(_) => return reset(talk.socket),
+    let told = match talk.agreed {
+        Some(_) => Ok(Told::Http),
+        None => tell(&house, &connection, &mut talk, mesh).await,
     };
     let connection = match told {
-        Told::Http => {
-            let start = Start { agreed: None, first: talk.first, drain: Arc::clone(&captured.drain) };
-            return serve(house, connection, talk.socket, start).await;
+        Ok(Told::Tls(asked)) if mesh == Mesh::MayBegin && asked.of_mesh => return Some(talk),
+        Ok(Told::Http) => {
+            Box::pin(as_http(house, connection, talk)).await;
+            return None;
         }
-        Told::Tls(sni) => Connection { sni, ..connection },
-        Told::Bytes | Told::Silence { .. } => connection,
+        // Within the mesh's own TLS the server name is that one's.
+        Ok(Told::Tls(asked)) if !matches!(talk.wire, Wire::Tls(_)) => {
+            Connection { sni: asked.sni, ..connection }
+        }
+        Ok(_) => connection,
+        Err(Over::Closed) => return None,
+        Err(Over::Reset(why)) => {
+            talk.wire.abort();
+            if let Some(why) = why {
+                refuse::unsecured(&house, &connection, why);
+            }
+            return None;
+        }
     };
     match house.engine.decide_tcp(&connection) {
-        Ok(permitted) => raw_bytes(&house, &captured, &connection, permitted, talk).await,
+        Ok(permitted) => raw_bytes(&house, &connection, permitted, talk).await,
         Err(refused) => {
-            reset(talk.socket);
+            talk.wire.abort();
             let Refused { story, .. } = *refused;
-            tracing::debug!(reason = %story.details, "captured connection refused");
+            tracing::debug!(reason = %story.details, "connection refused");
             house.recorder.record(*story);
         }
     }
+    None
 }
 
-/// A client's connection so far.
-struct Talk {
-    socket: TcpStream,
-    /// Read from it already.
-    first: BytesMut,
-    /// The application, where it was connected to already; it has been told nothing.
-    server: Option<TcpStream>,
-}
-
-/// The client said nothing yet. `None`: the connection has ended.
-async fn silence<D: Decide>(
-    house: &Arc<House<D>>,
-    connection: &Connection,
-    talk: &mut Talk,
-    waits: Waits,
-    ended: bool,
-) -> Option<Told> {
-    match house.engine.decide_tcp(connection) {
-        // Opened and closed: kubelet's way to probe a port, and nothing to refuse.
-        Err(_) if ended => return None,
-        Err(_) => return Some(Told::Http),
-        Ok(_) if ended => return Some(Told::Bytes),
-        // It may take long: a client that is gone is to be noticed meanwhile.
-        Ok(_) => ready(&talk.socket),
-    }
-    let (spoke, server) = await_word(house, connection, (&talk.socket, &mut talk.first), waits).await;
-    match spoke {
-        Spoke::Client(told) => {
-            talk.server = server.filter(|_| told != Told::Http);
-            Some(told)
+async fn as_http<D: Decide>(house: Arc<House<D>>, connection: Connection, talk: Talk) {
+    let Talk { wire, first, agreed, drain, .. } = talk;
+    match wire {
+        // The socket itself, which costs one system call less each time it is read.
+        Wire::Tcp(socket) => {
+            let (socket, mut before) = socket.into_parts();
+            before.unsplit(first);
+            let start = Start { agreed, first: before, drain };
+            serve(house, connection, socket.into_tcp(), start).await;
         }
-        Spoke::Server => {
-            talk.server = server;
-            Some(Told::Bytes)
-        }
-        Spoke::Neither => None,
-        Spoke::Unreached(fault) => {
-            let _ = talk.socket.set_zero_linger();
-            let mut story = house.engine.decide_tcp(connection).ok()?.story;
-            record::unreached(&mut story, fault);
-            house.recorder.record(*story);
-            None
+        wire @ (Wire::Tls(_) | Wire::Tunnel(_)) => {
+            serve(house, connection, wire, Start { agreed, first, drain }).await;
         }
     }
-}
-
-fn declared<D: Decide>(engine: &D, connection: &Connection) -> Option<Declared> {
-    let captured = connection.captured.as_ref()?;
-    let snapshot = newest(engine)?;
-    let workload = snapshot.workload(&captured.door.inside.pod.name)?;
-    workload.protocols.get(&connection.local.port()).copied()
-}
-
-fn refuse_connection<D>(house: &House<D>, connection: &Connection, error: AdmitError, socket: TcpStream) {
-    reset(socket);
-    tracing::debug!(%error, "captured connection dropped");
-    let mut story = record::begin(connection, http::Version::HTTP_11);
-    record::refused(&mut story, &crate::Refusal::Dropped(error));
-    house.recorder.record(*story);
 }
 
 /// The host's own traffic, where all of it passes.
@@ -150,50 +153,66 @@ pub(super) async fn pass_host<D: Decide>(
     peer: std::net::SocketAddr,
 ) {
     let permitted = authorize::pass_host(host, record::from_host(peer, host.address()));
+    let talk =
+        Talk::new(Wire::Tcp(Rewound::new(Socket::with_urgent(socket), BytesMut::new())), Arc::clone(drain));
     let stop = cut(drain);
-    let talk = Talk { socket, first: BytesMut::new(), server: None };
-    through(house, &door, permitted, talk, stop).await;
+    through(house, Some(&door), permitted, talk, stop).await;
 }
 
 /// Carries permitted bytes for as long as policy permits them.
 async fn raw_bytes<D: Decide>(
     house: &Arc<House<D>>,
-    captured: &Captured,
     connection: &Connection,
     permitted: PermittedTcp,
     talk: Talk,
 ) {
+    let drain = Arc::clone(&talk.drain);
     let stop = async {
         tokio::select! {
-            why = cut(&captured.drain) => why,
+            why = cut(&drain) => why,
             why = forbidden(&*house.engine, connection) => why,
         }
     };
-    through(house, &captured.door, permitted, talk, stop).await;
+    let door = door(house, connection, &permitted);
+    through(house, door.as_deref(), permitted, talk, stop).await;
+}
+
+/// The way into the pod, where the workload's is captured here.
+pub(crate) fn door<D: Decide>(
+    house: &House<D>,
+    connection: &Connection,
+    permitted: &PermittedTcp,
+) -> Option<Arc<Door>> {
+    if let Some(captured) = &connection.captured {
+        return Some(Arc::clone(&captured.door));
+    }
+    let Entry::Workload { name, .. } = &connection.entry else { return None };
+    let snapshot = newest(&*house.engine)?;
+    house.pods.get()?.door(snapshot.workload(name)?, permitted.upstream())
 }
 
 async fn through<D>(
     house: &Arc<House<D>>,
-    door: &Door,
+    door: Option<&Door>,
     permitted: PermittedTcp,
-    Talk { socket, first, server }: Talk,
+    talk: Talk,
     stop: impl Future<Output = &'static str>,
 ) {
     let began = Instant::now();
-    let mut story = permitted.story;
-    ready(&socket);
+    let Talk { wire, first, server, .. } = talk;
+    ready(&wire);
     let server = match server {
         Some(server) => Ok(server),
-        None => door.connect(Duration::from_millis(house.limits.connect_timeout_ms)).await,
+        None => house.forwarder.connect(&permitted, door).await,
     };
+    let mut story = permitted.story;
     match server {
         Ok(server) => {
-            let client = Rewound::new(Socket::with_urgent(socket), first);
-            let carried = carry(client, Socket::with_urgent(server), stop).await;
+            let carried = carry(Rewound::new(wire, first), Socket::with_urgent(server), stop).await;
             record::carried(&mut story, carried);
         }
         Err(fault) => {
-            reset(socket);
+            wire.abort();
             record::unreached(&mut story, fault);
         }
     }

@@ -173,6 +173,16 @@ pub(crate) async fn leave(
     in_time(connecting, limit).await
 }
 
+/// Connects to an application that is not in a captured pod, for raw bytes.
+pub(super) async fn straight(address: SocketAddr, limit: Duration) -> Result<TcpStream, UpstreamFault> {
+    let connecting = async {
+        let socket = TcpStream::connect(address).await?;
+        prepare(&SockRef::from(&socket))?;
+        Ok(socket)
+    };
+    in_time(connecting, limit).await
+}
+
 async fn in_time(
     connecting: impl Future<Output = io::Result<TcpStream>>,
     limit: Duration,

@@ -205,6 +205,24 @@ impl Forwarder {
         self.outwards.reach(departure, alpn).await
     }
 
+    /// Connects to the application for permitted raw bytes: by the door, where it is captured here.
+    ///
+    /// # Errors
+    /// [`UpstreamFault`]
+    pub(crate) async fn connect(
+        &self,
+        permitted: &crate::authorize::PermittedTcp,
+        door: Option<&Door>,
+    ) -> Result<tokio::net::TcpStream, UpstreamFault> {
+        let limit = Duration::from_millis(self.limits.connect_timeout_ms);
+        match door {
+            Some(door) => door.connect(limit).await,
+            // It would come round for ever.
+            None if self.is_own(permitted.upstream()) => Err(TunnelFault::Loop.into()),
+            None => inside::straight(permitted.upstream(), limit).await,
+        }
+    }
+
     /// A tunnel to ourselves would come round for ever.
     fn check_loop(&self, departure: &Departure) -> Result<(), UpstreamFault> {
         if self.is_own(departure.at()) { Err(TunnelFault::Loop.into()) } else { Ok(()) }

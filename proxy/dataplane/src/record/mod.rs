@@ -42,7 +42,8 @@ pub(crate) fn begin(connection: &Connection, version: Version) -> Box<Record> {
     story.source.address = Some(connection.peer);
     story.source.principal = connection.principal.clone();
     story.mutual_tls = connection.mutual_tls;
-    story.from_kernel = connection.identity.is_some() && connection.captured.is_some();
+    let is_pod = |captured: &Arc<crate::capture::Captured>| captured.caller().is_some();
+    story.from_kernel = connection.identity.is_some() && connection.captured.as_ref().is_some_and(is_pod);
     story
 }
 

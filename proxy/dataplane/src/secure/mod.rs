@@ -28,7 +28,9 @@ use crate::serve::Speaks;
 
 pub use files::{TlsError, TlsFiles};
 pub use mesh::{Certificates, Speaking, Whose, WorkloadTls, WorkloadTlsStatus};
-pub(crate) use mesh::{Client, Connected, Handshaken, Outgoing, SecureError, Server, mesh_connection};
+pub(crate) use mesh::{
+    Client, Connected, HANDSHAKE_RECORD, Handshaken, Outgoing, SecureError, mesh_connection,
+};
 
 use files::Loaded;
 

@@ -12,12 +12,14 @@ use std::{io, time::Duration};
 
 use bytes::BytesMut;
 use tokio::{
-    net::TcpStream,
+    io::{AsyncRead, AsyncReadExt},
     time::{Instant, timeout_at},
 };
 
 use crate::Limits;
 use hello::Hello;
+
+pub(crate) use hello::Asked;
 
 /// Bytes looked at. A first line that is longer, and has nothing in it that no request line has, is
 /// HTTP's to refuse.
@@ -34,8 +36,10 @@ const CHUNK: usize = 4 * 1024;
 pub(super) enum Told {
     /// HTTP, or what could be read as such.
     Http,
-    /// TLS up to the application, and the server name asked for.
-    Tls(Option<String>),
+    /// TLS, and what is asked for.
+    Tls(Asked),
+    /// It began as TLS and is none.
+    BadTls,
     /// Neither.
     Bytes,
     /// Nothing, or nothing but empty lines: the server may be the one to speak first. `ended`: nothing
@@ -65,7 +69,12 @@ impl Waits {
 
     /// The same, for as long as it takes to begin.
     pub(super) fn patiently(self) -> Self {
-        Self { silence: FOREVER, ..self }
+        self.silent_for(FOREVER)
+    }
+
+    /// The same, but for so long to begin.
+    pub(super) fn silent_for(self, silence: Duration) -> Self {
+        Self { silence, ..self }
     }
 
     /// Where TLS is declared its client speaks first.
@@ -78,8 +87,38 @@ impl Waits {
 /// Reads into `first` until the protocol can be told, or the wait is over.
 ///
 /// # Errors
-/// The connection failed.
-pub(super) async fn listen(socket: &TcpStream, first: &mut BytesMut, waits: Waits) -> io::Result<Told> {
+/// The connection failed, or a ClientHello took too long.
+pub(super) async fn listen(
+    wire: &mut (impl AsyncRead + Unpin),
+    first: &mut BytesMut,
+    waits: Waits,
+) -> io::Result<Told> {
+    hear(wire, first, waits, look).await
+}
+
+/// The same, where nothing but TLS of the mesh is to be told from anything else: that is [`Told::Bytes`].
+///
+/// # Errors
+/// As [`listen`]'s.
+pub(super) async fn listen_for_tls(
+    wire: &mut (impl AsyncRead + Unpin),
+    first: &mut BytesMut,
+    waits: Waits,
+) -> io::Result<Told> {
+    hear(wire, first, waits, |bytes| match bytes {
+        [] => Seen::Silence,
+        [22] | [22, 3, ..] => look(bytes),
+        _ => Seen::Bytes,
+    })
+    .await
+}
+
+async fn hear(
+    wire: &mut (impl AsyncRead + Unpin),
+    first: &mut BytesMut,
+    waits: Waits,
+    look: impl Fn(&[u8]) -> Seen,
+) -> io::Result<Told> {
     let (mut began, mut silent) = (Instant::now(), true);
     loop {
         let seen = look(first);
@@ -89,24 +128,17 @@ pub(super) async fn listen(socket: &TcpStream, first: &mut BytesMut, waits: Wait
         let deadline = match seen {
             Seen::Http => return Ok(Told::Http),
             Seen::Bytes => return Ok(Told::Bytes),
-            Seen::Tls(Hello::Whole(sni)) => return Ok(Told::Tls(sni)),
-            Seen::Tls(Hello::Malformed) => return Ok(Told::Bytes),
+            Seen::Tls(Hello::Whole(asked)) => return Ok(Told::Tls(asked)),
+            Seen::Tls(Hello::Malformed) => return Ok(Told::BadTls),
             Seen::Tls(Hello::Partial) => began + waits.hello,
             Seen::Silence => began + waits.silence,
             Seen::Line => began + waits.line,
         };
-        // Not `read`: it takes a short read for the last, and one may be short for an urgent byte.
-        let ended = match timeout_at(deadline, socket.readable()).await {
-            Ok(ready) => {
-                ready?;
-                first.reserve(CHUNK);
-                match socket.try_read_buf(first) {
-                    Ok(0) => true,
-                    Ok(_) => continue,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                    Err(error) => return Err(error),
-                }
-            }
+        first.reserve(CHUNK);
+        let ended = match timeout_at(deadline, wire.read_buf(first)).await {
+            Ok(Ok(0)) => true,
+            Ok(Ok(_)) => continue,
+            Ok(Err(error)) => return Err(error),
             Err(_) => false,
         };
         return Ok(match seen {
@@ -115,6 +147,7 @@ pub(super) async fn listen(socket: &TcpStream, first: &mut BytesMut, waits: Wait
             Seen::Line if !ended => Told::Http,
             // Whoever dawdles over its greeting must not be without a name for it.
             Seen::Tls(_) if !ended => return Err(io::ErrorKind::TimedOut.into()),
+            Seen::Tls(_) => Told::BadTls,
             _ => Told::Bytes,
         });
     }
@@ -133,7 +166,7 @@ enum Seen {
 }
 
 fn look(bytes: &[u8]) -> Seen {
-    if let [22, 3, ..] = bytes {
+    if let [22] | [22, 3, ..] = bytes {
         // Content type handshake, legacy version 3.x (RFC 8446 §5.1).
         return Seen::Tls(hello::read(bytes, HELLO));
     }

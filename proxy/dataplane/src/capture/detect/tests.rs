@@ -63,7 +63,7 @@ fn a_line_that_may_become_a_request_is_waited_for() {
     let long = |unit: &[u8]| unit.repeat(LOOK / unit.len() + 1);
     assert_eq!(look(&long(b"A")), Seen::Http, "too long a method is HTTP's to refuse");
     assert_eq!(look(&[b"GET a".to_vec(), long(b"a")].concat()), Seen::Http);
-    for bytes in [&b""[..], b"\r\n", b"\r\n\r\n", b"\n", b"  ", b"\0\0", b"\x16"] {
+    for bytes in [&b""[..], b"\r\n", b"\r\n\r\n", b"\n", b"  ", b"\0\0"] {
         assert_eq!(look(bytes), Seen::Silence, "{bytes:?}");
     }
     assert_eq!(look(&long(b"\r\n")), Seen::Bytes, "nobody sends so many empty lines in good faith");
@@ -124,7 +124,7 @@ const NAME: &[u8] = &[0, 0, 0, 8, 0, 6, 0, 0, 3, b'A', b'.', b'b'];
 fn the_server_name_is_read_however_the_hello_is_cut() {
     let alpn: &[u8] = &[0, 16, 0, 3, 0, 1, 0];
     let hello = client_hello(&[alpn, NAME].concat());
-    let named = Hello::Whole(Some("a.b".to_owned()));
+    let named = Hello::Whole(Asked { sni: Some("a.b".to_owned()), of_mesh: false });
     for size in [1, 2, 3, 5, 40, 1000] {
         assert_eq!(
             hello::read(&records(&hello, size)[..], HELLO),
@@ -137,7 +137,7 @@ fn the_server_name_is_read_however_the_hello_is_cut() {
         assert_eq!(look(&whole[..end]), Seen::Tls(Hello::Partial), "{end}");
     }
     assert_eq!(look(&whole), Seen::Tls(named));
-    assert_eq!(hello::read(&records(&client_hello(alpn), 1000), HELLO), Hello::Whole(None));
+    assert_eq!(hello::read(&records(&client_hello(alpn), 1000), HELLO), Hello::Whole(Asked::default()));
     assert_eq!(hello::read(&records(&client_hello(&[0, 0, 0, 9, 0]), 1000), HELLO), Hello::Malformed);
     assert_eq!(hello::read(&[22, 3, 1, 0, 0], HELLO), Hello::Malformed);
     assert_eq!(hello::read(&[22, 3, 1, 0, 1, 2, 0, 0, 0], HELLO), Hello::Malformed, "a ServerHello");
@@ -167,7 +167,7 @@ fn waits(line_ms: u64, hello_ms: u64) -> Waits {
 }
 
 async fn told(parts: &[&[u8]], ends: bool, waits: Waits) -> (io::Result<Told>, BytesMut) {
-    let (mut client, server) = pair().await;
+    let (mut client, mut server) = pair().await;
     let parts: Vec<Vec<u8>> = parts.iter().map(|part| part.to_vec()).collect();
     let client = tokio::spawn(async move {
         for part in parts {
@@ -180,7 +180,7 @@ async fn told(parts: &[&[u8]], ends: bool, waits: Waits) -> (io::Result<Told>, B
         client
     });
     let mut first = BytesMut::new();
-    let told = listen(&server, &mut first, waits).await;
+    let told = listen(&mut server, &mut first, waits).await;
     drop(client.await.unwrap());
     (told, first)
 }
@@ -216,5 +216,6 @@ async fn a_hello_that_dawdles_is_given_up_and_a_whole_one_has_its_name() {
     let partial = told(&[start], false, waits(10, 100)).await.0;
     assert_eq!(partial.unwrap_err().kind(), io::ErrorKind::TimedOut);
     let whole = told(&[start, rest], false, waits(10, 10_000)).await.0;
-    assert_eq!(whole.unwrap(), Told::Tls(Some("a.b".to_owned())));
+    let asked = Asked { sni: Some("a.b".to_owned()), of_mesh: false };
+    assert_eq!(whole.unwrap(), Told::Tls(asked));
 }

@@ -30,8 +30,6 @@ pub(crate) struct Outgoing<'a> {
 pub(crate) struct Connected {
     pub(crate) io: Box<TlsStream<Prefixed>>,
     pub(crate) server: Server,
-    /// The certificate and bundles that it was made with ([`WorkloadTls::generation`]).
-    pub(crate) generation: u64,
 }
 
 /// A server that was verified, and what for.
@@ -163,5 +161,5 @@ async fn call(
         version: ready.bundles().version(),
         chain,
     };
-    Ok(Connected { io: Box::new(TlsStream::Client(io)), server, generation: ready.generation() })
+    Ok(Connected { io: Box::new(TlsStream::Client(io)), server })
 }

@@ -44,7 +44,6 @@ pub(super) struct Ready {
     hbone: OnceLock<TlsAcceptor>,
     svid: Arc<Svid>,
     bundles: Arc<TrustBundles>,
-    generation: u64,
 }
 
 impl std::fmt::Debug for Ready {
@@ -58,7 +57,6 @@ impl Ready {
         svid: Arc<Svid>,
         bundles: Arc<TrustBundles>,
         tls12: bool,
-        generation: u64,
     ) -> Result<Self, rustls::Error> {
         let versions: &'static [_] = if tls12 { &TLS_BOTH } else { &TLS_NEWEST };
         let provider = provider();
@@ -68,7 +66,7 @@ impl Ready {
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(svid.key()))));
         base.max_early_data_size = 0;
         let (sidecar, hbone) = (OnceLock::new(), OnceLock::new());
-        Ok(Self { base, provider, versions, sidecar, hbone, svid, bundles, generation })
+        Ok(Self { base, provider, versions, sidecar, hbone, svid, bundles })
     }
 
     /// Where we are called.
@@ -114,10 +112,6 @@ impl Ready {
 
     pub(super) fn bundles(&self) -> &TrustBundles {
         &self.bundles
-    }
-
-    pub(super) fn generation(&self) -> u64 {
-        self.generation
     }
 
     /// Whether it was made of these.

@@ -34,7 +34,7 @@ use mesh::Snapshot;
 use rustls_pki_types::UnixTime;
 use tokio::sync::watch;
 
-pub(crate) use calling::{Connected, Outgoing, Server};
+pub(crate) use calling::{Connected, Outgoing};
 pub use certificates::{Certificates, Whose};
 pub(crate) use serve::mesh_connection;
 pub(crate) use workload::{Client, Handshaken};

@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::BytesMut;
 use observe::Record;
 use tokio::net::TcpStream;
 
@@ -11,9 +10,9 @@ use super::{
     port::{MeshSecured, Patience},
 };
 use crate::{
-    accept::ConnectionFacts,
-    proxy::admit,
-    serve::{Decide, Drain, House, Start, serve},
+    accept::{Connection, ConnectionFacts},
+    capture::{Talk, speak},
+    serve::{Decide, Drain, House},
     wire::Wire,
 };
 
@@ -42,17 +41,15 @@ pub(crate) async fn mesh_connection<D: Decide>(
         sni,
         ..facts
     };
-    let Some(connection) = admit(&house, facts) else { return };
-    let connection = connection.of(Some(Arc::clone(tls)));
+    let connection = Connection::new(facts).of(Some(Arc::clone(tls)));
     let Some(client) = client else {
-        let start = Start { agreed: speaks, first: BytesMut::new(), drain };
-        return Box::pin(serve(house, connection, io, start)).await;
+        return Box::pin(speak(house, connection, Talk::new(io, drain))).await;
     };
     let connection = connection.with_client_certificate(Some(client.header.clone()));
     let patience = Duration::from_millis(house.limits.drain_timeout_ms);
     let drain = Arc::new(Drain::within(&drain));
-    let start = Start { agreed: speaks, first: BytesMut::new(), drain: Arc::clone(&drain) };
-    let serving = Box::pin(serve(house, connection, io, start));
+    let talk = Talk::new(io, Arc::clone(&drain)).agreed(speaks);
+    let serving = Box::pin(speak(house, connection, talk));
     tls.while_verified(&client, &drain, patience, serving).await;
 }
 

@@ -119,8 +119,8 @@ impl WorkloadTls {
             (None, None) => return,
             (Some(svid), Some(ready)) if ready.is_of(&svid, &bundles) => return,
             (Some(svid), _) => {
-                let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
-                Ready::new(svid, bundles, self.tls12, generation)
+                self.generations.fetch_add(1, Ordering::Relaxed);
+                Ready::new(svid, bundles, self.tls12)
                     .map(Arc::new)
                     .inspect_err(|error| tracing::error!(%error, "mTLS cannot be set up: a bug of ours"))
                     .ok()
