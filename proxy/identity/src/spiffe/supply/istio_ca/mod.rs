@@ -58,8 +58,16 @@ pub(super) struct IstioCa {
     settings: IstioCaSettings,
     clock: Clock,
     places: Semaphore,
-    link: tokio::sync::Mutex<Option<(Link, Instant)>>,
+    line: tokio::sync::Mutex<Line>,
     roots: Mutex<Roots>,
+}
+
+/// The connection that the questions share.
+#[derive(Default)]
+struct Line {
+    link: Option<(Link, Instant)>,
+    /// When there was none to be had, and why.
+    failed: Option<(Instant, SupplyError)>,
 }
 
 /// Whom the answers said to trust.
@@ -77,7 +85,7 @@ impl IstioCa {
             settings,
             clock,
             places: Semaphore::new(AT_ONCE),
-            link: tokio::sync::Mutex::default(),
+            line: tokio::sync::Mutex::default(),
             roots: Mutex::default(),
         }
     }
@@ -142,17 +150,25 @@ impl IstioCa {
 
     /// The connection in use, or a new one.
     async fn link(&self) -> Result<Link, SupplyError> {
-        let mut held = self.link.lock().await;
-        if let Some((link, since)) = &*held
+        let asked = Instant::now();
+        let mut line = self.line.lock().await;
+        if let Some((link, since)) = &line.link
             && !link.is_closed()
             && since.elapsed() < LINK_LIFE
         {
             return Ok(link.clone());
         }
-        *held = None;
-        let link = self.connect().await?;
-        *held = Some((link.clone(), Instant::now()));
-        Ok(link)
+        // Whoever waited for an attempt that failed need not see another fail.
+        if let Some((_, error)) = line.failed.as_ref().filter(|(at, _)| *at >= asked) {
+            return Err(error.clone());
+        }
+        let connected = self.connect().await;
+        let now = Instant::now();
+        *line = match &connected {
+            Ok(link) => Line { link: Some((link.clone(), now)), failed: None },
+            Err(error) => Line { link: None, failed: Some((now, error.clone())) },
+        };
+        connected
     }
 
     async fn connect(&self) -> Result<Link, SupplyError> {
@@ -169,7 +185,7 @@ impl IstioCa {
     }
 
     async fn forget_link(&self) {
-        *self.link.lock().await = None;
+        self.line.lock().await.link = None;
     }
 
     fn learn(&self, id: &SpiffeId, bundle: Bundle, not_after: i64) {

@@ -214,6 +214,25 @@ async fn an_authority_that_is_down_at_start_or_later_is_told_of_and_takes_nothin
 }
 
 #[tokio::test]
+async fn workloads_that_wait_for_one_connection_share_its_failure() {
+    let istiod = Istiod::start(Mood::Good).await;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut settings = settings(&istiod, 2_000);
+    settings.istio_ca.as_mut().unwrap().address = silent.local_addr().unwrap().to_string();
+    (settings.retry_min_ms, settings.retry_max_ms) = (PATIENT_MS, PATIENT_MS);
+    let supply = start(settings);
+    let names = (0..20).map(|number| format!("spiffe://cluster.local/ns/datamesh/sa/w{number}"));
+    let _handles: Vec<_> = names.map(|id| supply.workload(&parse_id(&id).unwrap())).collect();
+    until("all were told", || supply.status().iter().all(|one| one.failures == 1)).await;
+    assert!(supply.status()[0].problem.as_ref().unwrap().contains("no connection within 2s"));
+    let mut attempts = 0;
+    while tokio::time::timeout(Duration::from_millis(200), silent.accept()).await.is_ok() {
+        attempts += 1;
+    }
+    assert!((1..10).contains(&attempts), "{attempts}");
+}
+
+#[tokio::test]
 async fn roots_rotate_as_the_answers_have_them() {
     let istiod = Istiod::start(Mood::Short).await;
     let supply = start(settings(&istiod, PATIENT_MS));
