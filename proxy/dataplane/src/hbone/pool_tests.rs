@@ -382,6 +382,22 @@ async fn a_tunnel_that_nobody_reads_does_not_hold_up_others() {
 }
 
 #[tokio::test]
+async fn tunnels_that_are_given_up_unread_give_back_their_room() {
+    let (lane, server) = (lane(), Arc::new(Server::new(Does::Echo)));
+    // More than the connection's window in all.
+    for _ in 0..200 {
+        let (mut stream, _) = tunnel(&lane, &server).await.unwrap();
+        timeout(LONG, stream.write_all(&vec![0; 200 * 1024])).await.unwrap().unwrap();
+        timeout(LONG, stream.read_exact(&mut [0; 1])).await.unwrap().unwrap();
+    }
+    let (mut stream, _) = tunnel(&lane, &server).await.unwrap();
+    stream.write_all(b"still").await.unwrap();
+    let mut read = [0; 5];
+    timeout(LONG, stream.read_exact(&mut read)).await.expect("no room is left").unwrap();
+    assert_eq!((&read, server.opened()), (b"still", 1));
+}
+
+#[tokio::test]
 async fn an_idle_connection_ends_and_a_used_one_stays() {
     let (lane, server) = (lane(), Arc::new(Server::new(Does::Echo)));
     let (stream, _) = tunnel(&lane, &server).await.unwrap();

@@ -193,6 +193,32 @@ async fn nothing_of_the_mesh_is_reached_in_plaintext() {
 }
 
 #[tokio::test]
+async fn without_sockets_from_the_agent_there_is_no_tunnel_either() {
+    let stage = Stage::new(&[BASE]).await;
+    let peer = stage.tunnels("remote", Does::EchoTunnels).await;
+    stage.node.kernel.barren.store(true, Ordering::Relaxed);
+    assert_reset(stage.call(5432).await).await;
+    assert!(peer.seen().is_empty() && peer.failed() == 0);
+}
+
+#[tokio::test]
+async fn pods_do_not_share_connections() {
+    let stage = Stage::new(&[BASE]).await;
+    let peer = stage.tunnels("remote", Does::EchoTunnels).await;
+    let id = PodId { slot: 2, generation: 1 };
+    let twin = Pod { id, addresses: vec![stage.node.address(4)], ..(*stage.node.sleep.pod).clone() };
+    let twin = super::capture(&stage.node.changes, Arc::new(twin)).await;
+    for from in [&stage.node.sleep, &twin, &stage.node.sleep, &twin] {
+        let to = SocketAddr::new(stage.node.address(9), 5432);
+        let mut client = stage.node.connect(from, to).await;
+        client.write_all(b"x").await.unwrap();
+        assert_eq!(in_time(client.read_u8()).await.unwrap(), b'x');
+    }
+    let connections: Vec<_> = peer.asked().iter().map(|asked| asked.connection).collect();
+    assert_eq!(connections, [1, 2, 1, 2], "though they are of one workload");
+}
+
+#[tokio::test]
 async fn a_tunnel_that_leads_to_ourselves_is_refused() {
     let stage = Stage::new(&[BASE]).await;
     stage.lead(REMOTE, TunnelKind::Hbone, Some(stage.node.sleep.outbound));

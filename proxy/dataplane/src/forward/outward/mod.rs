@@ -24,7 +24,8 @@ use super::{
 };
 use crate::{
     Limits,
-    capture::{Pod, PodId, Use},
+    authorize::PermittedOutside,
+    capture::PodId,
     hbone::{Between, Ended, From, Lane, Lanes, Lost, Patience},
     refusal::{TunnelFault, UpstreamFault},
     secure::{Connected, Outgoing, Speaking, WorkloadTls},
@@ -60,14 +61,14 @@ pub(crate) enum Origin {
     /// The proxy's own place: for a gateway, or a listener.
     Proxy,
     /// A captured pod's network namespace.
-    Pod(Arc<Kernel>, Arc<Pod>),
+    Pod(Arc<Kernel>, Arc<PermittedOutside>),
 }
 
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Proxy => f.write_str("Proxy"),
-            Self::Pod(_, pod) => f.debug_tuple("Pod").field(&pod.id).finish(),
+            Self::Pod(_, permitted) => f.debug_tuple("Pod").field(&permitted.pod().id).finish(),
         }
     }
 }
@@ -188,7 +189,7 @@ impl Departure {
     fn from(&self, to: SocketAddr) -> From {
         let pod = match &self.origin {
             Origin::Proxy => None,
-            Origin::Pod(_, pod) => Some(pod.id),
+            Origin::Pod(_, permitted) => Some(permitted.pod().id),
         };
         From { pod, generation: self.own.generation(), way: self.tunnel.way, to }
     }
@@ -239,8 +240,9 @@ impl Departure {
         let at = self.at();
         let socket = match &self.origin {
             Origin::Proxy => TcpStream::connect(at).await?,
-            Origin::Pod(kernel, pod) => {
-                kernel.plumbing.socket(pod, Use::Egress, at.is_ipv6()).await?.connect(at).await?
+            Origin::Pod(kernel, permitted) => {
+                let socket = kernel.plumbing.socket(permitted.pod(), permitted.what(), at.is_ipv6()).await?;
+                socket.connect(at).await?
             }
         };
         prepare(&SockRef::from(&socket))?;
