@@ -15,6 +15,11 @@ pub struct Limits {
     pub request_body_bytes: u64,
     /// HTTP/2 streams open at once on a connection.
     pub concurrent_streams: u32,
+    /// Tunnels open at once on an HBONE connection. Each counts among the connections, too.
+    pub tunnels_per_connection: u32,
+    /// How often the client of an HBONE connection is asked for a sign of life. Without one for twice as long
+    /// the connection ends.
+    pub tunnel_ping_ms: u64,
     /// Connections open at once, all listeners. More: closed at once.
     pub connections: usize,
     /// Connections open at once of one captured pod, both ways. More: reset at once.
@@ -61,6 +66,8 @@ impl Default for Limits {
             header_count: 100,
             request_body_bytes: 64 * 1024 * 1024,
             concurrent_streams: 100,
+            tunnels_per_connection: 100,
+            tunnel_ping_ms: 10_000,
             connections: 20_000,
             connections_per_pod: 10_000,
             requests: 10_000,

@@ -17,6 +17,7 @@ use crate::{
     accept::{Bound, Connection, ConnectionFacts, Entry, Place},
     capture::{Pods, manage},
     forward::Forwarder,
+    hbone,
     record::{self, Recorder},
     secure::{self, Speaking, WorkloadTls},
     serve::{Decide, Gauges, House, Pace, Start, serve},
@@ -203,6 +204,12 @@ async fn meshed<D: Decide>(
         (Speaking::Sidecar, Entry::Workload { port, .. }) => {
             let port = *port;
             secure::mesh_connection(house, (own, port), socket, facts).await;
+        }
+        (Speaking::Hbone, Entry::Workload { name, port }) => {
+            let to = hbone::To::Workload { name: name.clone(), port: *port };
+            let (called, peer) = (facts.local, facts.peer);
+            let entrance = hbone::Entrance { tls: Arc::clone(own), to, called, peer };
+            hbone::enter(house, entrance, socket).await;
         }
         // Nobody else is called so.
         (Speaking::Sidecar | Speaking::Hbone, _) => {

@@ -101,6 +101,9 @@ pub struct TlsSettings {
     /// mTLS with the workload's own certificate (`identity.certificates`), as its PeerAuthentication
     /// has it: STRICT takes nothing else, PERMISSIVE plaintext too, DISABLE plaintext only.
     pub mesh: bool,
+    /// HBONE, instead of `mesh`: tunnels to the workload's address at `port`, with the workload's own
+    /// certificate, from clients with theirs, whatever PeerAuthentication says.
+    pub hbone: bool,
 }
 
 /// `admin:` the operators' address.
@@ -223,17 +226,24 @@ impl Settings {
 impl ListenerSettings {
     fn check_tls(&self, supplied: bool) -> Result<(), String> {
         let Some(tls) = &self.tls else { return Ok(()) };
-        match (tls.mesh, &tls.certificate, &tls.key) {
-            (false, Some(_), Some(_)) => Ok(()),
-            (false, ..) => Err("`tls` needs `certificate` and `key`, or `mesh: true`".to_owned()),
-            (true, None, None) if self.to.is_none() => {
-                Err("`tls.mesh` is for a workload's listener (`to`)".to_owned())
+        let own = match (tls.mesh, tls.hbone) {
+            (false, false) if tls.certificate.is_some() && tls.key.is_some() => return Ok(()),
+            (false, false) => {
+                let needs = "`tls` needs `certificate` and `key`, or `mesh: true`, or `hbone: true`";
+                return Err(needs.to_owned());
             }
-            (true, None, None) if !supplied => {
-                Err("`tls.mesh` needs `identity.certificates` to come from somewhere".to_owned())
-            }
-            (true, None, None) => Ok(()),
-            (true, ..) => Err("with `tls.mesh` the certificate is the workload's own".to_owned()),
+            (true, true) => return Err("a listener has `tls.mesh` or `tls.hbone`, not both".to_owned()),
+            (true, false) => "tls.mesh",
+            (false, true) => "tls.hbone",
+        };
+        if tls.certificate.is_some() || tls.key.is_some() {
+            Err(format!("with `{own}` the certificate is the workload's own"))
+        } else if self.to.is_none() {
+            Err(format!("`{own}` is for a workload's listener (`to`)"))
+        } else if !supplied {
+            Err(format!("`{own}` needs `identity.certificates` to come from somewhere"))
+        } else {
+            Ok(())
         }
     }
 
@@ -241,6 +251,12 @@ impl ListenerSettings {
     #[must_use]
     pub fn is_mesh(&self) -> bool {
         self.tls.as_ref().is_some_and(|tls| tls.mesh)
+    }
+
+    /// Whether it takes HBONE tunnels.
+    #[must_use]
+    pub fn is_hbone(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.hbone)
     }
 
     /// What this listener is for.

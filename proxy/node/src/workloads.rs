@@ -58,7 +58,8 @@ impl Workloads {
                 ListenerRole::Workload(workload, _) => Whose::Workload(workload),
                 ListenerRole::Gateway(key) => Whose::Gateway(key),
             };
-            Some((whose, settings.is_mesh().then_some(Speaking::Sidecar)))
+            let hbone = settings.is_hbone().then_some(Speaking::Hbone);
+            Some((whose, settings.is_mesh().then_some(Speaking::Sidecar).or(hbone)))
         };
         listeners.iter().map(role).collect()
     }

@@ -79,7 +79,7 @@ impl Permitted {
 }
 
 pub use tcp::PermittedTcp;
-pub(crate) use tcp::{PermittedOutside, authorize_tcp, pass_host, pass_outside, pass_own};
+pub(crate) use tcp::{PermittedOutside, authorize_tcp, may_permit, pass_host, pass_outside, pass_own};
 
 /// The caller as the policies of one workload see it.
 #[derive(Debug, Clone, Copy)]

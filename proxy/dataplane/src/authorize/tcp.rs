@@ -83,6 +83,13 @@ pub(crate) fn authorize_tcp(
     }
 }
 
+/// Whether any request or bytes of a caller could pass.
+pub(crate) fn may_permit(caller: Caller<'_>, (workload, port): (&Workload, u16)) -> bool {
+    let question =
+        Question { source: caller.source(), destination: caller.destination(workload, port), request: None };
+    workload.policy.may_permit(&question)
+}
+
 /// The host's own traffic, where the operator lets all of it pass: no policy is asked.
 pub(crate) fn pass_host(host: &HostConnection, story: Box<Record>) -> PermittedTcp {
     PermittedTcp { upstream: host.address(), decision: None, story }

@@ -27,6 +27,15 @@ impl Engine {
         self.walk_tcp(connection, Trace::everything())
     }
 
+    /// Whether anything that the caller may say on a connection to a workload could pass; asked before its
+    /// first word.
+    #[must_use]
+    pub fn may_permit(&self, connection: &Connection) -> bool {
+        let Ok(admitted) = admit::admit(connection, self.newest()) else { return false };
+        let Place::Workload { workload, port } = admitted.place() else { return false };
+        authorize::may_permit(caller(connection), (workload, *port))
+    }
+
     fn walk_tcp(
         &self,
         connection: &Connection,
@@ -70,18 +79,21 @@ impl Engine {
         record::source_at(story, &self.labels, snapshot, connection);
         record::destination(story, &self.labels, snapshot, (workload, *port), None);
         record::called(story, connection);
-        let ip = connection.peer.ip().to_canonical();
-        let caller = Caller {
-            ip,
-            remote_ip: ip,
-            identity: connection.identity.as_ref(),
-            sni: connection.sni.as_deref(),
-            tls: connection.tls,
-            called: connection.called(),
-        };
-        authorize::authorize_tcp(caller, (workload, *port), trace).map_err(|(error, decision)| {
+        authorize::authorize_tcp(caller(connection), (workload, *port), trace).map_err(|(error, decision)| {
             story.decision = Some(*decision);
             error
         })
+    }
+}
+
+fn caller(connection: &Connection) -> Caller<'_> {
+    let ip = connection.peer.ip().to_canonical();
+    Caller {
+        ip,
+        remote_ip: ip,
+        identity: connection.identity.as_ref(),
+        sni: connection.sni.as_deref(),
+        tls: connection.tls,
+        called: connection.called(),
     }
 }

@@ -44,6 +44,7 @@ pub(crate) struct Peers {
     folder: TempDir,
     pub(crate) root: Authority,
     pub(crate) certificates: Arc<Certificates>,
+    supply: Arc<Supply>,
     stop: CancellationToken,
 }
 
@@ -82,8 +83,8 @@ impl Peers {
         }
         let stop = CancellationToken::new();
         let supply = Supply::start(settings, ("cluster.local", &[]), Clock::System, stop.clone()).unwrap();
-        let certificates = Certificates::new(supply, snapshots, stop.clone());
-        Self { folder, root, certificates, stop }
+        let certificates = Certificates::new(Arc::clone(&supply), snapshots, stop.clone());
+        Self { folder, root, certificates, supply, stop }
     }
 
     /// A workload's mTLS, once it has its certificate.
@@ -91,6 +92,11 @@ impl Peers {
         let tls = self.certificates.of(Whose::Workload(workload.parse().unwrap()));
         eventually(async || tls.identity().is_some()).await;
         tls
+    }
+
+    /// The certificates as another proxy of the mesh has them, which sees these snapshots.
+    pub(crate) fn elsewhere(&self, snapshots: watch::Receiver<Option<Arc<Snapshot>>>) -> Arc<Certificates> {
+        Certificates::new(Arc::clone(&self.supply), snapshots, self.stop.clone())
     }
 
     /// Another certificate for an account.

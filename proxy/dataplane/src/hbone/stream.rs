@@ -47,6 +47,18 @@ impl Stream {
         Self { _hold: Some(hold), ..self }
     }
 
+    /// Nothing but DATA may be in a tunnel (RFC 9113 §8.5): one that has trailers did not end well.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(self.receive.poll_trailers(cx)) {
+            Ok(None) => Poll::Ready(Ok(())),
+            Ok(Some(_)) => {
+                self.send.send_reset(Reason::PROTOCOL_ERROR);
+                Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, "trailers in a tunnel")))
+            }
+            Err(error) => Poll::Ready(Err(broken(error))),
+        }
+    }
+
     /// Waits for room for at least one byte.
     fn poll_room(&mut self, wanted: usize, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         loop {
@@ -84,7 +96,7 @@ impl AsyncRead for Stream {
             match ready!(self.receive.poll_data(cx)) {
                 Some(Ok(bytes)) => self.rest = bytes,
                 Some(Err(error)) => return Poll::Ready(Err(broken(error))),
-                None => return Poll::Ready(Ok(())),
+                None => return self.poll_end(cx),
             }
         }
         let length = self.rest.len().min(buf.remaining());

@@ -95,6 +95,11 @@ pub trait Decide: Send + Sync + 'static {
         Err(Box::new(Refused { refusal, reply: ReplyContext::default(), story }))
     }
 
+    /// Whether anything that a caller may say on a connection could pass; asked before its first word.
+    fn may_permit(&self, _connection: &Connection) -> bool {
+        true
+    }
+
     /// The mesh's moments, where it decides by any.
     fn mesh(&self) -> Option<&watch::Receiver<Option<Arc<Snapshot>>>> {
         None
@@ -121,6 +126,10 @@ impl Decide for Engine {
 
     fn decide_tcp(&self, connection: &Connection) -> Result<PermittedTcp, Box<Refused>> {
         Self::decide_tcp(self, connection)
+    }
+
+    fn may_permit(&self, connection: &Connection) -> bool {
+        Self::may_permit(self, connection)
     }
 
     fn mesh(&self) -> Option<&watch::Receiver<Option<Arc<Snapshot>>>> {

@@ -142,6 +142,9 @@ fn mistakes_in_mtls_name_their_field() {
         ("{mesh: true}", "", "listeners[0].tls", "identity.certificates"),
         ("{mesh: true}", "{trust: []}", "listeners[0].tls", "identity.certificates"),
         ("{mesh: true, key: k}", "{embedded: {folder: ca}}", "listeners[0].tls", "workload's own"),
+        ("{hbone: true}", "", "listeners[0].tls", "`tls.hbone` needs `identity.certificates`"),
+        ("{hbone: true, key: k}", "{embedded: {folder: ca}}", "listeners[0].tls", "workload's own"),
+        ("{mesh: true, hbone: true}", "{embedded: {folder: ca}}", "listeners[0].tls", "not both"),
         ("{mesh: true}", "{embedded: {folder: ca}, files: [FILES]}", "identity.certificates.files", "both"),
         (
             "{mesh: true}",

@@ -5,7 +5,7 @@ use mesh::{MeshSettings, TunnelKind, TunnelSettings, WorkloadSettings, routing::
 use super::{apps::App, *};
 use crate::{
     accept::{Entry, Listener},
-    hbone::peers::{Does, Peer, Peers, id},
+    hbone::peers::{Does, Peer, Peers, eventually, id},
     secure::Whose,
     testing::{BASE, GATEWAY, ROLES},
 };
@@ -23,6 +23,58 @@ kind: Service
 metadata: {name: remote, namespace: datamesh}
 spec: {selector: {app: remote}, ports: [{port: 80, targetPort: 8080}]}
 "#;
+
+fn world(manifests: &[&str], network: u16) -> World {
+    let [second, third] = network.to_be_bytes();
+    let address = |host: u8| IpAddr::V4(Ipv4Addr::new(127, second, third, host));
+    World::with(manifests, |mesh, _| {
+        for (workload, host) in mesh.workloads.iter_mut().zip([2, 3]) {
+            (workload.ip, workload.fhir) = (Some(address(host)), None);
+            workload.upstream.clear();
+        }
+        mesh.workloads[0].service_account = Some("remote".to_owned());
+        for (name, account, host) in [(REMOTE, "remote", 9), (OWNER, "owner", 10)] {
+            let mut workload = WorkloadSettings::named(name);
+            workload.service_account = Some(account.to_owned());
+            workload.labels = [("app".to_owned(), account.to_owned())].into();
+            workload.ip = Some(address(host));
+            mesh.workloads.push(workload);
+        }
+        if manifests.contains(&SERVICE) {
+            mesh.service_addresses.insert(REMOTE.to_owned(), address(100));
+        }
+    })
+}
+
+/// A node with one captured pod, of this workload and with this host's address.
+async fn node(
+    world: World,
+    network: u16,
+    (name, host): (&str, u8),
+    listeners: Vec<Bound>,
+    certificates: Option<Arc<crate::secure::Certificates>>,
+) -> Node {
+    let [second, third] = network.to_be_bytes();
+    let (changes, receiver) = mpsc::channel(16);
+    let (kernel, stories) = (Arc::new(Kernel::default()), Arc::new(Stories::default()));
+    let pod = Pod {
+        id: PodId { slot: 1, generation: 1 },
+        name: name.parse().unwrap(),
+        addresses: vec![IpAddr::V4(Ipv4Addr::new(127, second, third, host))],
+        probes: Vec::new(),
+        transparent: true,
+    };
+    let pod = capture(&changes, Arc::new(pod)).await;
+    let stop = CancellationToken::new();
+    let recorder = Arc::clone(&stories) as Arc<dyn Recorder>;
+    let proxy = Proxy::new(Arc::clone(&world.engine), recorder, Arc::new(Limits::default()));
+    let plumbing = Arc::clone(&kernel) as Arc<dyn Plumbing>;
+    let settings = CaptureSettings::default();
+    let capture = Capture { plumbing, changes: receiver, settings, certificates };
+    let running = tokio::spawn(proxy.run(listeners, Some(capture), stop.clone()));
+    let server = pod.clone();
+    Node { world, kernel, stories, changes, stop, server, sleep: pod, network, running }
+}
 
 /// A node on which `datamesh/sleep` alone is captured, and peers elsewhere.
 struct Stage {
@@ -42,51 +94,28 @@ impl Stage {
         listeners: impl FnOnce(&World, &Peers) -> Vec<Bound>,
     ) -> Self {
         let network = u16::try_from(NETWORKS.fetch_add(1, Ordering::Relaxed)).unwrap() + 0x4d00;
-        let [second, third] = network.to_be_bytes();
-        let address = |host: u8| IpAddr::V4(Ipv4Addr::new(127, second, third, host));
-        let world = World::with(manifests, |mesh, _| {
-            for (workload, host) in mesh.workloads.iter_mut().zip([2, 3]) {
-                (workload.ip, workload.fhir) = (Some(address(host)), None);
-                workload.upstream.clear();
-            }
-            mesh.workloads[0].service_account = Some("remote".to_owned());
-            for (name, account, host) in [(REMOTE, "remote", 9), (OWNER, "owner", 10)] {
-                let mut workload = WorkloadSettings::named(name);
-                workload.service_account = Some(account.to_owned());
-                workload.labels = [("app".to_owned(), account.to_owned())].into();
-                workload.ip = Some(address(host));
-                mesh.workloads.push(workload);
-            }
-            if manifests.contains(&SERVICE) {
-                mesh.service_addresses.insert(REMOTE.to_owned(), address(100));
-            }
-        });
+        let world = world(manifests, network);
         let peers = Peers::new(&["default", "remote", "owner", INGRESS], world.mesh.subscribe());
-        let (changes, receiver) = mpsc::channel(16);
-        let (kernel, stories) = (Arc::new(Kernel::default()), Arc::new(Stories::default()));
-        let pod = Pod {
-            id: PodId { slot: 1, generation: 1 },
-            name: SLEEP.parse().unwrap(),
-            addresses: vec![address(3)],
-            probes: Vec::new(),
-            transparent: true,
-        };
-        let sleep = capture(&changes, Arc::new(pod)).await;
-        let stop = CancellationToken::new();
-        let recorder = Arc::clone(&stories) as Arc<dyn Recorder>;
         let listeners = listeners(&world, &peers);
-        let proxy = Proxy::new(Arc::clone(&world.engine), recorder, Arc::new(Limits::default()));
-        let plumbing = Arc::clone(&kernel) as Arc<dyn Plumbing>;
         let certificates = certified.then(|| Arc::clone(&peers.certificates));
-        let settings = CaptureSettings::default();
-        let capture = Capture { plumbing, changes: receiver, settings, certificates };
-        let running = tokio::spawn(proxy.run(listeners, Some(capture), stop.clone()));
+        let node = node(world, network, (SLEEP, 3), listeners, certificates).await;
         if certified {
             peers.of(SLEEP).await;
         }
-        let server = sleep.clone();
-        let node = Node { world, kernel, stories, changes, stop, server, sleep, network, running };
         Self { node, peers, manifests: manifests.iter().map(|text| (*text).to_owned()).collect() }
+    }
+
+    /// Another node, on which `datamesh/fhir-server` alone is captured; and where its port 15008 is.
+    async fn far(&self, manifests: &[&str]) -> (Node, SocketAddr) {
+        let world = world(manifests, self.node.network);
+        let certificates = self.peers.elsewhere(world.mesh.subscribe());
+        let far =
+            node(world, self.node.network, (SERVER, 2), Vec::new(), Some(Arc::clone(&certificates))).await;
+        let entrance = far.entrance(SocketAddr::new(far.address(2), mesh::HBONE_PORT)).await;
+        let tls = certificates.of(Whose::Workload(SERVER.parse().unwrap()));
+        eventually(async || tls.identity().is_some()).await;
+        self.lead(SERVER, TunnelKind::Hbone, Some(entrance));
+        (far, entrance)
     }
 
     fn publish(&self, change: impl FnOnce(&mut MeshSettings)) {
@@ -454,4 +483,122 @@ async fn a_gateway_without_certificates_sends_nothing_to_what_the_settings_name(
     let mut client = TcpStream::connect(at.unwrap()).await.unwrap();
     assert_eq!(ask(&mut client, &get("/api/x", "")).await.0, 503);
     assert_eq!(app.count(), 0);
+}
+
+/// Both ends ours: the caller's account alone may connect, and may only read.
+const FRIENDS: &str = r#"
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: default, namespace: datamesh}
+spec: {mtls: {mode: STRICT}}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: friends, namespace: datamesh}
+spec:
+  selector: {matchLabels: {app: fhir-server}}
+  rules: [{from: [{source: {principals: ["cluster.local/ns/datamesh/sa/default"]}}]METHODS}]
+"#;
+
+fn friends(methods: &str) -> String {
+    FRIENDS.replace("METHODS", methods)
+}
+
+impl Stage {
+    /// A call of `datamesh/sleep` to `datamesh/fhir-server`, which is on the other node.
+    async fn call_server(&self, port: u16) -> TcpStream {
+        self.node.connect(&self.node.sleep, SocketAddr::new(self.node.address(2), port)).await
+    }
+}
+
+#[tokio::test]
+async fn from_node_to_node_every_byte_arrives_and_the_caller_is_known() {
+    const LENGTH: usize = 64 * 1024 * 1024;
+    let stage = Stage::new(&[BASE]).await;
+    let (far, _) = stage.far(&[BASE, &friends("")]).await;
+    let app = App::echo(far.address(2)).await;
+    let (mut read, mut write) = stage.call_server(app.address.port()).await.into_split();
+    let sending = tokio::spawn(async move {
+        let chunk = vec![0x80; 64 * 1024];
+        for _ in 0..LENGTH / chunk.len() {
+            write.write_all(&chunk).await.unwrap();
+        }
+        write.shutdown().await.unwrap();
+        write
+    });
+    let mut all = Vec::new();
+    in_time(read.read_to_end(&mut all)).await.unwrap();
+    assert!(all.len() == LENGTH && all.iter().all(|byte| *byte == 0x80), "{}", all.len());
+    drop(sending.await.unwrap());
+    for (node, reporter) in [(&stage.node, "near"), (&far, "far")] {
+        let story = node.stories(1).await.remove(0);
+        assert_eq!((story.request_bytes, story.response_bytes), (LENGTH as u64, LENGTH as u64), "{reporter}");
+        assert_eq!(story.source.principal.as_deref(), Some(id("default").as_str()), "{reporter}");
+        assert_eq!(story.flags, "-", "{reporter}: {}", story.details);
+    }
+    assert!(far.stories(1).await[0].mutual_tls);
+}
+
+#[tokio::test]
+async fn from_node_to_node_requests_are_judged_where_they_arrive() {
+    let stage = Stage::new(&[BASE]).await;
+    let get_only = friends(", to: [{operation: {methods: [GET]}}]");
+    let (far, _) = stage.far(&[BASE, &get_only]).await;
+    let app = App::http(far.address(2)).await;
+    let mut client = stage.call_server(app.address.port()).await;
+    assert_eq!(ask(&mut client, &get("/x", "")).await.0, 200);
+    let (status, body) = ask(&mut client, &get("/x", "").replace("GET", "POST")).await;
+    assert_eq!((status, body.as_str()), (403, "RBAC: access denied"));
+    assert_eq!(ask(&mut client, &get("/x", "")).await.0, 200);
+    let story = far.stories(1).await.remove(0);
+    assert_eq!(story.source.principal.as_deref(), Some(id("default").as_str()));
+}
+
+#[tokio::test]
+async fn from_node_to_node_who_may_not_is_reset_and_the_application_not_called() {
+    let stage = Stage::new(&[BASE]).await;
+    let others = friends("").replace("sa/default", "sa/somebody");
+    let (far, _) = stage.far(&[BASE, &others]).await;
+    let app = App::echo(far.address(2)).await;
+    let mut client = stage.call_server(app.address.port()).await;
+    client.write_all(b"\xffraw").await.unwrap();
+    let (bytes, _) = rest(&mut client).await;
+    assert_eq!((bytes.len(), app.count()), (0, 0));
+    let story = stage.node.stories(1).await.remove(0);
+    assert!(story.flags != "-" || story.details != "closed", "{story:?}");
+}
+
+#[tokio::test]
+async fn from_node_to_node_a_live_tunnel_ends_with_its_permission() {
+    let stage = Stage::new(&[BASE]).await;
+    let (far, _) = stage.far(&[BASE, &friends("")]).await;
+    let app = App::echo(far.address(2)).await;
+    let mut client = stage.call_server(app.address.port()).await;
+    client.write_all(b"\xffraw").await.unwrap();
+    in_time(client.read_exact(&mut [0; 4])).await.unwrap();
+    let others = friends("").replace("sa/default", "sa/somebody");
+    far.world.publish(&[BASE, &others], 9);
+    assert_reset(client).await;
+}
+
+#[tokio::test]
+async fn from_node_to_node_a_destination_that_drains_lets_tunnels_end() {
+    let stage = Stage::new(&[BASE]).await;
+    let (far, _) = stage.far(&[BASE]).await;
+    let app = App::echo(far.address(2)).await;
+    let mut old = stage.call_server(app.address.port()).await;
+    old.write_all(b"\xffraw").await.unwrap();
+    in_time(old.read_exact(&mut [0; 4])).await.unwrap();
+    far.stop.cancel();
+    old.write_all(b"\xffend").await.unwrap();
+    let mut back = [0; 4];
+    in_time(old.read_exact(&mut back)).await.unwrap();
+    assert_eq!(&back, b"\xffend");
+    // Nobody listens there any more: a new one is refused, whatever was kept of the connection.
+    let (bytes, _) = rest(&mut stage.call_server(app.address.port()).await).await;
+    assert_eq!(bytes, b"");
+    old.shutdown().await.unwrap();
+    assert_eq!(rest(&mut old).await.0, b"");
+    let report = far.end().await;
+    assert_eq!(report.cut, 0, "{report:?}");
 }

@@ -8,12 +8,14 @@ mod gateway;
 mod host;
 mod inbound;
 mod life;
+mod mtls;
 mod meshed;
 mod outbound;
 mod protocol;
 mod raw;
 
 use std::{
+    cell::OnceCell,
     collections::HashMap,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -34,7 +36,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{DrainReport, Limits, Proxy, accept::Bound, record::Recorder, testing::World};
+use crate::{DrainReport, Limits, Proxy, accept::Bound, hbone::peers::Peers, record::Recorder, testing::World};
 
 /// Nothing of these tests takes so long, however busy the machine is.
 const LONG: Duration = Duration::from_secs(60);
@@ -132,6 +134,8 @@ pub(super) struct Build<'a> {
     pub(super) listeners: Vec<Bound>,
     /// Where the server's port is said to be.
     pub(super) upstream: Option<(u16, SocketAddr)>,
+    /// Where the pods' certificates come from; none: they have none.
+    pub(super) peers: Option<&'a OnceCell<Peers>>,
 }
 
 static NETWORKS: AtomicU32 = AtomicU32::new(0);
@@ -173,7 +177,11 @@ impl Node {
         let recorder = Arc::clone(&stories) as Arc<dyn Recorder>;
         let proxy = Proxy::new(Arc::clone(&world.engine), recorder, Arc::new(build.limits));
         let plumbing = Arc::clone(&kernel) as Arc<dyn Plumbing>;
-        let capture = Capture { plumbing, changes: receiver, settings: build.settings, certificates: None };
+        let certificates = build.peers.map(|cell| {
+            let peers = cell.get_or_init(|| Peers::new(&["default"], world.mesh.subscribe()));
+            Arc::clone(&peers.certificates)
+        });
+        let capture = Capture { plumbing, changes: receiver, settings: build.settings, certificates };
         let running = tokio::spawn(proxy.run(build.listeners, Some(capture), stop.clone()));
         Self { world, kernel, stories, changes, stop, server, sleep, network, running }
     }

@@ -1,0 +1,88 @@
+//! Connections are judged again: by policy, by trust.
+
+use super::*;
+use crate::hbone::peers::eventually;
+
+const ONLY_OTHERS: &str = r#"
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: only-others, namespace: datamesh}
+spec: {rules: [{from: [{source: {principals: [cluster.local/ns/datamesh/sa/other]}}]}]}
+"#;
+
+/// A raw connection that has carried a byte each way.
+async fn open(stage: &Stage, app: &App) -> TlsStream<TcpStream> {
+    let mut client = stage.secured(app, BYTES).await;
+    client.write_all(b"\x80").await.unwrap();
+    assert_eq!(in_time(client.read_u8()).await.unwrap(), 0x80);
+    client
+}
+
+#[tokio::test]
+async fn a_policy_that_changes_ends_what_it_permits_no_longer() {
+    let stage = Stage::new(&[BASE, STRICT]).await;
+    let app = App::echo(stage.node.server.ip).await;
+    let mut client = open(&stage, &app).await;
+    stage.node.world.publish(&[BASE, STRICT, ONLY_OTHERS], 2);
+    let (bytes, ended) = last(&mut client).await;
+    assert!(bytes.is_empty() && ended.is_err());
+    assert_eq!(&*stage.node.stories(1).await.remove(0).details, "policy_changed");
+}
+
+#[tokio::test]
+async fn strict_ends_plaintext_that_was_permitted() {
+    let stage = Stage::new(&[BASE]).await;
+    let app = App::echo(stage.node.server.ip).await;
+    let mut plain = stage.call(&app).await;
+    plain.write_all(b"\x80").await.unwrap();
+    assert_eq!(in_time(plain.read_u8()).await.unwrap(), 0x80);
+    let mut secured = open(&stage, &app).await;
+    stage.node.world.publish(&[BASE, STRICT], 2);
+    assert_reset(plain).await;
+    secured.write_all(b"\x81").await.unwrap();
+    assert_eq!(in_time(secured.read_u8()).await.unwrap(), 0x81, "mTLS stays");
+}
+
+#[tokio::test]
+async fn a_root_that_is_trusted_no_longer_ends_its_clients() {
+    let stage = Stage::new(&[BASE, STRICT]).await;
+    let app = App::echo(stage.node.server.ip).await;
+    let mut client = open(&stage, &app).await;
+    stage.peers().trust(&certs::Authority::mint("other").unwrap());
+    let (bytes, ended) = last(&mut client).await;
+    assert!(bytes.is_empty() && ended.is_err());
+    let status = stage.peers().certificates.status();
+    let server = status.iter().find(|one| one.whose == SERVER).unwrap();
+    assert_eq!(server.ended.iter().map(|(_, count)| count).sum::<u64>(), 1, "{:?}", server.ended);
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_is_shown_and_ends_nobody() {
+    let stage = Stage::new(&[BASE, STRICT]).await;
+    let app = App::echo(stage.node.server.ip).await;
+    let mut old = open(&stage, &app).await;
+    let before = old.get_ref().1.peer_certificates().unwrap()[0].clone();
+    let server = stage.peers().of(SERVER).await;
+    let generation = server.generation();
+    stage.peers().renew("default");
+    eventually(async || server.generation() > generation).await;
+    let new = open(&stage, &app).await;
+    assert_ne!(new.get_ref().1.peer_certificates().unwrap()[0], before);
+    old.write_all(b"\x82").await.unwrap();
+    assert_eq!(in_time(old.read_u8()).await.unwrap(), 0x82);
+}
+
+#[tokio::test]
+async fn handshakes_are_counted_by_workload_and_outcome() {
+    let stage = Stage::new(&[BASE, STRICT]).await;
+    let app = App::echo(stage.node.server.ip).await;
+    let _client = open(&stage, &app).await;
+    if let Ok(mut stream) = Client::default().shake(stage.peers(), stage.call(&app).await).await {
+        let _ = last(&mut stream).await;
+    }
+    stage.node.stories(1).await;
+    let status = stage.peers().certificates.status();
+    let server = status.iter().find(|one| one.whose == SERVER).unwrap();
+    assert_eq!(server.handshakes, [("full", 1), ("no_certificate", 1)]);
+    assert!(!server.waits && server.identity.as_ref().unwrap().to_string() == id("default"));
+}
