@@ -12,6 +12,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use policy::WorkloadName;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use zeroize::Zeroizing;
 
 use super::{Ask, Known, Material, Next, Supplier, SupplyError, Svid, trust::read};
 use crate::spiffe::CertificateFolder;
@@ -78,7 +79,7 @@ fn load(folder: &Path, held: &[CertificateDer<'static>]) -> Result<Option<Materi
         return Ok(None);
     }
     let path = folder.join("tls.key");
-    let key = PrivateKeyDer::from_pem_slice(&read(&path, FILE_BYTES)?)
+    let key = PrivateKeyDer::from_pem_slice(&Zeroizing::new(read(&path, FILE_BYTES)?))
         .map_err(|error| SupplyError::File { path, reason: error.to_string() })?;
     Ok(Some(Material { chain, key }))
 }

@@ -9,6 +9,8 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use zeroize::Zeroize;
+
 use super::super::SupplyError;
 
 /// How far `notBefore` lies in the past: peers' clocks may be a little slow.
@@ -47,7 +49,7 @@ pub(super) fn leaf(
     life: Life,
     issuer: &Issuer<'static, KeyPair>,
 ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), SupplyError> {
-    let key = key()?;
+    let mut pair = key()?;
     let mut params = params(life)?;
     let uri = id.to_string().try_into().map_err(failed)?;
     params.subject_alt_names = vec![SanType::URI(uri)];
@@ -56,8 +58,9 @@ pub(super) fn leaf(
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages =
         vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-    let certificate = params.signed_by(&key, issuer).map_err(failed)?;
-    let key = PrivatePkcs8KeyDer::from(key.serialize_der());
+    let certificate = params.signed_by(&pair, issuer).map_err(failed)?;
+    let key = PrivatePkcs8KeyDer::from(pair.serialize_der());
+    pair.zeroize();
     Ok((certificate.der().clone(), PrivateKeyDer::Pkcs8(key)))
 }
 

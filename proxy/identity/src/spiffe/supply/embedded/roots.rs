@@ -11,6 +11,7 @@ use std::{
 
 use rcgen::{Issuer, KeyPair};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
+use zeroize::Zeroizing;
 
 use super::super::{SupplyError, trust::read};
 use crate::spiffe::shape;
@@ -44,8 +45,9 @@ impl Root {
         if mode & 0o077 != 0 {
             return Err(failed(format!("others may read it (mode {:o}); only 0600 is taken", mode & 0o777)));
         }
-        let pem = String::from_utf8(read(&path, FILE_BYTES)?).map_err(|error| failed(error.to_string()))?;
-        let key = KeyPair::from_pem(&pem).map_err(|error| failed(error.to_string()))?;
+        let pem = Zeroizing::new(read(&path, FILE_BYTES)?);
+        let pem = std::str::from_utf8(&pem).map_err(|error| failed(error.to_string()))?;
+        let key = KeyPair::from_pem(pem).map_err(|error| failed(error.to_string()))?;
         Issuer::from_ca_cert_der(&self.certificate, key).map_err(|error| failed(error.to_string()))
     }
 }
@@ -107,7 +109,7 @@ impl Roots {
         let newest = self.roots.last().map_or(now, |root| root.created.saturating_add(1));
         let created = now.max(newest);
         let file = self.folder.join(format!("root-{created}.crt"));
-        replace(&file.with_extension("key"), key.serialize_pem().as_bytes(), 0o600)?;
+        replace(&file.with_extension("key"), Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
         replace(&file, pem(certificate).as_bytes(), 0o644)?;
         self.read(now)
     }
