@@ -28,7 +28,7 @@ spec:
   - from: [{source: {namespaces: [datamesh], notPrincipals: [cluster.local/ns/datamesh/sa/client]}}]
 ";
 const JSON: &str = "Content-Type: application/fhir+json";
-const PATIENT: &str = r#"{\"resourceType\":\"Patient\",\"name\":[{\"family\":\"Two-Nodes\"}]}"#;
+const PATIENT: &str = r#"{"resourceType":"Patient","name":[{"family":"Two-Nodes"}]}"#;
 /// Rows of the table that is copied in and out, and how many bytes its text has: 48 MiB.
 const ROWS: usize = 384 * 1024;
 const ROW: usize = 128;

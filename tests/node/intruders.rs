@@ -16,14 +16,14 @@ spec:
   selector: {matchLabels: {app: far}}
   rules: [{from: [{source: {principals: [cluster.local/ns/pods/sa/near]}}]}]
 ";
-/// As [`NEAR_ALONE`], if it also calls from an address that nobody has.
+/// `far` is for an address that nobody has.
 const FROM_NOWHERE: &str = "---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: from-nowhere, namespace: pods}
 spec:
   selector: {matchLabels: {app: far}}
-  rules: [{from: [{source: {ipBlocks: [192.0.2.1/32]}}, {source: {remoteIpBlocks: [192.0.2.1/32]}}]}]
+  rules: [{from: [{source: {ipBlocks: [192.0.2.1/32]}}]}]
 ";
 
 /// What somebody gets who speaks HBONE by himself.
@@ -33,8 +33,9 @@ fn hbone(cluster: &Cluster, from: &str, to: SocketAddr, words: &[&str]) -> Strin
     program.finish(SOON).unwrap().1
 }
 
+/// A tunnel may be opened before its first words say what it is for; what counts is that nothing comes out.
 fn never(what: &str, said: &str, cluster: &Cluster) {
-    let answered = ["answer", "through", "past", "status 200", "far "];
+    let answered = ["answer", "through", "past", "far "];
     assert!(!answered.iter().any(|word| said.contains(word)), "{what}: {said}\n{}", cluster.told());
     assert!(!said.is_empty(), "{what}: nothing was tried");
 }

@@ -262,24 +262,39 @@ impl Stage {
         &mut self.options
     }
 
-    /// Waits until the proxy says that it serves every pod that is to be captured, and that it is ready:
-    /// for policies under which no question from the node is answered.
+    /// Waits until the proxy says that it is ready, serves every pod that is to be captured and, where there
+    /// are certificates, has each one's: for policies under which no question from the node is answered.
     ///
     /// # Errors
     /// When it is late; with what agent and proxy said.
     pub fn until_held(&self) -> Result<()> {
-        let enrolled = self.actors.iter().filter(|actor| actor.enrolled).count();
         eventually("all pods are served, and the proxy is ready", SOON, || {
             let (status, body) = self.page("/readyz").map_err(|error| error.to_string())?;
-            let serving = self.metric("fhirward_capture_pods", &["serving"]);
-            let serving = serving.map_err(|error| error.to_string())?;
-            let all = f64::from(u16::try_from(enrolled).unwrap_or(u16::MAX));
-            if status == 200 && (serving - all).abs() < 0.5 {
+            let missing = self.missing().map_err(|error| error.to_string())?;
+            if status == 200 && missing.is_empty() {
                 return Ok(());
             }
-            Err(format!("{serving} of {enrolled} are served, {status} {body}"))
+            Err(format!("{missing}: {status} {body}"))
         })
         .map_err(|error| Error::Late(format!("{error}\n{}", self.told())))
+    }
+
+    /// What is not there yet of those that are to be captured.
+    fn missing(&self) -> Result<String> {
+        let enrolled: Vec<&Actor> = self.actors.iter().filter(|actor| actor.enrolled).collect();
+        let all = f64::from(u16::try_from(enrolled.len()).unwrap_or(u16::MAX));
+        let serving = self.metric("fhirward_capture_pods", &["serving"])?;
+        if serving < all {
+            return Ok(format!("{serving} of {all} are served"));
+        }
+        for actor in enrolled.iter().filter(|_| self.options.identity.contains("certificates")) {
+            let identity = format!("/ns/{}/sa/{}\"", actor.namespace, actor.pod.name());
+            let had = self.metric("fhirward_workload_certificate_renewals_total", &[&identity])?;
+            if had < 1.0 {
+                return Ok(format!("{identity} has no certificate"));
+            }
+        }
+        Ok(String::new())
     }
 
     /// Waits until a connection of the pod goes the way `through` or `past`.
