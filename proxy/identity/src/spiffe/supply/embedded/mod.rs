@@ -8,7 +8,11 @@
 mod mint;
 mod roots;
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
 
 use futures_util::future::BoxFuture;
 use policy::SpiffeId;
@@ -19,6 +23,10 @@ use super::{Ask, Known, Material, Next, Supplier, SupplyError, Svid};
 use crate::{Clock, spiffe::EmbeddedCaSettings};
 
 use roots::{Root, Roots};
+
+/// How long the first root of a shared folder is waited for, while another makes it.
+const LOCK_LIMIT: Duration = Duration::from_secs(10);
+const LOCK_EVERY: Duration = Duration::from_millis(20);
 
 /// The authority.
 pub(super) struct EmbeddedCa {
@@ -79,15 +87,44 @@ impl EmbeddedCa {
         Ok(Intermediate { issuer, certificate, root: root.certificate.clone(), not_after: end })
     }
 
-    /// Makes a root where there is none, or where the newest will be too old before a next one may sign.
-    fn ensure_root(&self, state: &mut State, now: i64) -> Result<(), SupplyError> {
+    /// Whether the newest root lasts until a next one may sign.
+    fn lasts(&self, roots: &Roots, now: i64) -> bool {
         let settings = &self.settings;
         let needed = settings.intermediate_seconds.saturating_add(settings.overlap_seconds);
         let least = seconds(needed.max(settings.root_seconds / 3));
-        if state.roots.newest_end().is_some_and(|end| end - now >= least) {
-            return Ok(());
+        roots.newest_end().is_some_and(|end| end - now >= least)
+    }
+
+    /// Makes a root where there is none, or where the newest will be too old before a next one may sign.
+    fn ensure_root(&self, state: &mut State, now: i64) -> Result<(), SupplyError> {
+        let began = Instant::now();
+        let lock = loop {
+            state.roots.read(now)?;
+            if self.lasts(&state.roots, now) {
+                return Ok(());
+            }
+            match state.roots.lock()? {
+                Some(lock) => break lock,
+                // Another is at it, and there is one to go on with: the next look finds what it made.
+                None if state.roots.newest_end().is_some() => return Ok(()),
+                None if began.elapsed() < LOCK_LIMIT => thread::sleep(LOCK_EVERY),
+                None => {
+                    let reason = format!("another has been making the first root for {LOCK_LIMIT:?}");
+                    return Err(SupplyError::File { path: self.settings.folder.clone(), reason });
+                }
+            }
+        };
+        // It may have been made since it was looked for.
+        state.roots.read(now)?;
+        if !self.lasts(&state.roots, now) {
+            self.make_root(state, now)?;
         }
-        let end = now.saturating_add(seconds(settings.root_seconds));
+        drop(lock);
+        Ok(())
+    }
+
+    fn make_root(&self, state: &mut State, now: i64) -> Result<(), SupplyError> {
+        let end = now.saturating_add(seconds(self.settings.root_seconds));
         let (certificate, key) = mint::root(&self.trust_domain, (now, end))?;
         state.roots.add(&certificate, &key, now)?;
         tracing::info!(expires_in_seconds = end - now, "new root of the embedded authority");
@@ -104,7 +141,6 @@ impl Supplier for EmbeddedCa {
     fn known(&self) -> Result<Known, SupplyError> {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.roots.read(now)?;
         self.ensure_root(&mut state, now)?;
         Known::own(&self.trust_domain, state.roots.publish(now)?)
     }

@@ -1,9 +1,10 @@
 //! The folder of the embedded authority: `root-<created>.crt` and `.key` (0600), `bundle.pem` for peers.
 //!
-//! Several proxies may share it: each reads what the others made and trusts it.
+//! Several proxies may share it: each reads what the others made and trusts it. Whoever makes a root
+//! holds `.lock` (flock) meanwhile, so that they make one, and not one each under the same name.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
@@ -99,7 +100,20 @@ impl Roots {
         self.roots.last().map(|root| root.not_after)
     }
 
-    /// Keeps a new root. Its key first: a certificate without one could never sign.
+    /// The right to make a root, until it is dropped; `None` while another has it.
+    pub(super) fn lock(&self) -> Result<Option<File>, SupplyError> {
+        let path = self.folder.join(".lock");
+        let failed = |error: io::Error| file_error(&path, &error);
+        let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = file.map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+
+    /// Keeps a new root, under the lock. Its key first: a certificate without one could never sign.
     pub(super) fn add(
         &mut self,
         certificate: &CertificateDer<'static>,
@@ -108,10 +122,21 @@ impl Roots {
     ) -> Result<(), SupplyError> {
         let newest = self.roots.last().map_or(now, |root| root.created.saturating_add(1));
         let created = now.max(newest);
+        self.remove_leftovers();
         let file = self.folder.join(format!("root-{created}.crt"));
         replace(&file.with_extension("key"), Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
         replace(&file, pem(certificate).as_bytes(), 0o644)?;
         self.read(now)
+    }
+
+    /// What a proxy left that was ended while it made a root: under the lock nobody is at it.
+    fn remove_leftovers(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_str().is_some_and(|name| name.starts_with("root-") && name.ends_with(".new")) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
     }
 
     /// All roots, and `bundle.pem` brought up to date.
@@ -153,10 +178,13 @@ fn pem(certificate: &CertificateDer<'_>) -> String {
 
 /// Writes beside and renames: a reader sees the old file or the new, and the mode holds from the first byte.
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), SupplyError> {
+    // Nobody else's: process ids are not enough where containers share the folder.
+    let mut random = [0_u8; 8];
+    aws_lc_rs::rand::fill(&mut random)
+        .map_err(|_| SupplyError::Sign("the system gives no random bytes".to_owned()))?;
     let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.new", std::process::id()));
+    beside.push(format!(".{:016x}.new", u64::from_ne_bytes(random)));
     let beside = PathBuf::from(beside);
-    let _ = fs::remove_file(&beside);
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)

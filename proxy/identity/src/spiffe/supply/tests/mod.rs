@@ -80,6 +80,38 @@ async fn the_embedded_authority_issues_what_peers_take_and_keeps_its_root() {
     assert!(status[0].valid && !status[0].late && status[0].renewals == 1, "{status:?}");
 }
 
+/// Each took the other's place under the same name, and its certificate no longer fitted its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn proxies_that_start_together_on_an_empty_folder_share_one_root() {
+    for _ in 0..20 {
+        let folder = tempfile::tempdir().unwrap();
+        // Of one that was ended before.
+        fs::create_dir(folder.path().join("ca")).unwrap();
+        fs::write(folder.path().join("ca/root-1.key.0.new"), "half a key").unwrap();
+        let settings = embedded(folder.path());
+        let starts: Vec<_> = (0..6)
+            .map(|_| {
+                let settings = settings.clone();
+                tokio::task::spawn_blocking(move || start(settings).unwrap())
+            })
+            .collect();
+        let mut bundles = Vec::new();
+        for supply in starts {
+            let supply = supply.await.unwrap();
+            let handle = supply.workload(&id());
+            svid_that(&handle, "a certificate that holds by the shared root", |_| true).await;
+            let trust = supply.trust().borrow().clone();
+            bundles.push(trust.bundle("cluster.local").unwrap().clone());
+        }
+        assert!(bundles.iter().all(|bundle| *bundle == bundles[0] && bundle.certificates().count() == 1));
+        let files = fs::read_dir(folder.path().join("ca")).unwrap();
+        let mut names: Vec<_> = files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| !name.starts_with("root-"));
+        names.sort();
+        assert_eq!(names, [".lock", "bundle.pem"], "nothing is left lying");
+    }
+}
+
 #[tokio::test]
 async fn a_root_key_that_others_may_read_is_not_used() {
     let folder = tempfile::tempdir().unwrap();
