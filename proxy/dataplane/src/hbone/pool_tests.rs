@@ -64,6 +64,8 @@ struct Server {
     /// The first connection ends when it is asked for more tunnels than these.
     first_takes: Option<usize>,
     answers_pings: bool,
+    /// Connections that have ended.
+    closed: AtomicUsize,
 }
 
 impl Server {
@@ -75,6 +77,7 @@ impl Server {
             away: Notify::new(),
             first_takes: None,
             answers_pings: true,
+            closed: AtomicUsize::new(0),
         }
     }
 
@@ -88,7 +91,8 @@ impl Server {
         let server = Arc::clone(self);
         tokio::spawn(async move {
             if server.answers_pings {
-                server.serve(far, number).await;
+                Arc::clone(&server).serve(far, number).await;
+                server.closed.fetch_add(1, Ordering::SeqCst);
             } else {
                 let _open = far;
                 pending::<()>().await;
@@ -282,6 +286,28 @@ async fn goaway_leads_to_another_connection_and_leaves_what_is_under_way() {
         timeout(LONG, stream.read_exact(&mut read)).await.unwrap().unwrap();
         assert_eq!(&read, b"ping");
     }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_to_go_away_closes_with_its_last_tunnel() {
+    let (lane, server) = (lane(), Arc::new(Server::new(Does::Echo)));
+    let (mut stream, _) = tunnel(&lane, &server).await.unwrap();
+    stream.write_all(b"once").await.unwrap();
+    stream.read_exact(&mut [0; 4]).await.unwrap();
+    server.away.notify_one();
+    sleep(Duration::from_millis(50)).await;
+    stream.write_all(b"more").await.unwrap();
+    timeout(LONG, stream.read_exact(&mut [0; 4])).await.unwrap().unwrap();
+    assert_eq!(server.closed.load(Ordering::SeqCst), 0);
+    stream.shutdown().await.unwrap();
+    assert_eq!(timeout(LONG, stream.read(&mut [0; 1])).await.unwrap().unwrap(), 0);
+    drop(stream);
+    let closed = async {
+        while server.closed.load(Ordering::SeqCst) == 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(LONG, closed).await.expect("the connection stays");
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ type Io = Box<TlsStream<Prefixed>>;
 pub(super) struct Server<D> {
     pub(super) house: Arc<House<D>>,
     pub(super) entrance: Entrance,
-    pub(super) client: Client,
+    pub(super) client: Arc<Client>,
     /// Its own: it drains by itself once the client is verified no longer.
     pub(super) drain: Arc<Drain>,
     tunnels: Mutex<Tunnels>,
@@ -81,17 +81,18 @@ pub(super) async fn serve<D: Decide>(house: Arc<House<D>>, entrance: Entrance, i
     let tls = Arc::clone(&entrance.tls);
     let patience = Duration::from_millis(house.limits.drain_timeout_ms);
     let drain = Arc::new(Drain::within(&entrance.drain(&house)));
+    let client = Arc::new(client);
     let server = Arc::new(Server {
         house,
         entrance,
-        client,
+        client: Arc::clone(&client),
         drain: Arc::clone(&drain),
         tunnels: Mutex::new(Tunnels { open: 0, since: Instant::now(), cancelled: 0 }),
         nuisance: CancellationToken::new(),
     });
-    let verified = Arc::clone(&server);
+    // The server itself goes with its last tunnel: it holds the drain, by which its life is told.
     let serving = Box::pin(drive(server, io));
-    tls.while_verified(&verified.client, &drain, patience, serving).await;
+    tls.while_verified(&client, &drain, patience, serving).await;
 }
 
 impl<D> Server<D> {
