@@ -1,6 +1,6 @@
 //! The workloads' certificates and the listeners that speak mTLS with them: set up, and told of.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use dataplane::{
     Capture,
@@ -26,6 +26,8 @@ pub(crate) struct Workloads {
     held: Option<Held>,
     /// Those that speak mTLS, with the listener's name.
     listeners: Arc<Vec<(String, Arc<WorkloadTls>)>>,
+    /// Those that call only, at whose listeners no mTLS is spoken.
+    callers: Arc<Vec<Arc<WorkloadTls>>>,
 }
 
 #[derive(Clone)]
@@ -33,6 +35,9 @@ struct Held {
     supply: Arc<Supply>,
     certificates: Arc<Certificates>,
 }
+
+/// For so long a workload's first certificate is waited for before the others are ready without it.
+const FIRST_CERTIFICATE: Duration = Duration::from_secs(30);
 
 /// What a listener stands for, and how mTLS is spoken at it.
 pub(crate) type Role = Option<(Whose, Option<Speaking>)>;
@@ -73,18 +78,20 @@ impl Workloads {
     ) -> (Vec<Bound>, Self) {
         let Some(supply) = supply else { return (bound, Self::default()) };
         let certificates = Certificates::new(Arc::clone(&supply), snapshots.clone(), stop.clone());
-        let mut listeners = Vec::new();
+        let (mut listeners, mut callers) = (Vec::new(), Vec::new());
         let mut attach = |(bound, role): (Bound, Role)| {
             let Some((whose, speaking)) = role else { return bound };
             let own = certificates.of(whose);
-            if speaking.is_some() {
-                listeners.push((bound.name().to_owned(), Arc::clone(&own)));
+            match speaking {
+                Some(_) => listeners.push((bound.name().to_owned(), Arc::clone(&own))),
+                None => callers.push(Arc::clone(&own)),
             }
             bound.with_mesh(own, speaking)
         };
         // Bound in the settings' order, one for each.
         let bound = bound.into_iter().zip(roles).map(&mut attach).collect();
-        (bound, Self { held: Some(Held { supply, certificates }), listeners: Arc::new(listeners) })
+        let held = Some(Held { supply, certificates });
+        (bound, Self { held, listeners: Arc::new(listeners), callers: Arc::new(callers) })
     }
 
     /// Captured pods speak mTLS as their workloads.
@@ -93,14 +100,17 @@ impl Workloads {
         Capture { certificates, ..capture }
     }
 
-    /// Whether every workload that speaks mTLS at a listener has had a certificate, and of the others any,
-    /// where there are any: a supply that is down is told, one captured pod that gets none takes nobody
-    /// else out of service. Nor does one that has expired.
+    /// Whether every workload that speaks mTLS at a listener has had a certificate, and every captured pod's:
+    /// but a pod that gets none takes nobody else out of service for ever, as long as others do. Nor does one
+    /// that has expired.
     pub(crate) fn are_ready(&self) -> bool {
         let Some(held) = &self.held else { return true };
-        let status = held.certificates.status();
-        let supplied = status.is_empty() || status.iter().any(|one| !one.waits);
-        supplied && self.listeners.iter().all(|(_, listener)| !listener.status().waits)
+        let mut status = held.certificates.status();
+        let calls_only: Vec<_> = self.callers.iter().map(|tls| tls.status().whose).collect();
+        status.retain(|one| !calls_only.contains(&one.whose));
+        let supplied = status.is_empty() || status.iter().any(|one| one.waits.is_none());
+        let soon = status.iter().any(|one| one.waits.is_some_and(|since| since < FIRST_CERTIFICATE));
+        supplied && !soon && self.listeners.iter().all(|(_, listener)| listener.status().waits.is_none())
     }
 
     /// Certificates, bundles, workloads and listeners, for `/readyz`; `null` without certificates.
@@ -110,7 +120,7 @@ impl Workloads {
         let domain = |(name, roots, seconds): &(String, usize, i64)| json!({"trustDomain": name, "roots": roots, "expiresInSeconds": seconds});
         let workload = |status: &WorkloadTlsStatus| {
             let identity = status.identity.as_ref().map(ToString::to_string);
-            json!({"workload": status.whose, "identity": identity, "waits": status.waits})
+            json!({"workload": status.whose, "identity": identity, "waits": status.waits.is_some()})
         };
         let listener = |(name, listener): &(String, Arc<WorkloadTls>)| {
             let WorkloadTlsStatus { whose, identity, .. } = listener.status();

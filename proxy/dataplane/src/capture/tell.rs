@@ -55,10 +55,7 @@ pub(super) async fn tell<D: Decide>(
         Ok(Told::Silence { .. }) if declared == Some(Declared::Http) => return Err(Over::Closed),
         Ok(Told::Silence { ended }) => silence(house, connection, talk, (waits, mesh), ended).await?,
         Ok(told) => told,
-        Err(_) => {
-            let slow = mesh == Mesh::MayBegin && talk.first.first() == Some(&HANDSHAKE_RECORD);
-            return Err(Over::Reset(slow.then_some("handshake_timeout")));
-        }
+        Err(_) => return Err(broken(talk, mesh)),
     };
     match (declared, told) {
         (_, Told::BadTls) if mesh == Mesh::MayBegin => Err(Over::Reset(Some("tls_malformed"))),
@@ -80,8 +77,7 @@ async fn silence<D: Decide>(
     let permitted = match house.engine.decide_tcp(connection) {
         // Opened and closed: kubelet's way to probe a port, and nothing to refuse.
         Err(_) if ended => return Err(Over::Closed),
-        Err(_) if mesh == Mesh::MayBegin => return late_hello(house, talk, waits).await,
-        Err(_) => return Ok(Told::Http),
+        Err(_) => return later(house, talk, (waits, mesh)).await,
         Ok(_) if ended => return Ok(Told::Bytes),
         Ok(permitted) => permitted,
     };
@@ -101,7 +97,7 @@ async fn silence<D: Decide>(
         // Both at once: the client may be about to say who it is.
         Spoke::Server if mesh == Mesh::MayBegin && talk.first.first() == Some(&HANDSHAKE_RECORD) => {
             let told = listen_for_tls(&mut talk.wire, &mut talk.first, waits).await;
-            told.map_err(|_| Over::Reset(Some("handshake_timeout")))
+            told.map_err(|_| broken(talk, mesh))
         }
         Spoke::Server => {
             talk.server = server;
@@ -117,19 +113,29 @@ async fn silence<D: Decide>(
     }
 }
 
-/// Nobody without a name may send bytes here: it is a request, or the client is yet to say who it is.
-async fn late_hello<D: Decide>(house: &House<D>, talk: &mut Talk, waits: Waits) -> Result<Told, Over> {
+/// Raw bytes are not permitted: it is a request that takes its time, or a client that is yet to say who it
+/// is; else nothing.
+async fn later<D: Decide>(
+    house: &House<D>,
+    talk: &mut Talk,
+    (waits, mesh): (Waits, Mesh),
+) -> Result<Told, Over> {
     let idle = Duration::from_millis(house.limits.idle_timeout_ms);
     let told = tokio::select! {
-        told = listen_for_tls(&mut talk.wire, &mut talk.first, waits.silent_for(idle)) => told,
+        told = listen(&mut talk.wire, &mut talk.first, waits.silent_for(idle)) => told,
         () = drained(&talk.drain) => return Err(Over::Closed),
     };
     match told {
         Ok(Told::Silence { .. }) => Err(Over::Closed),
-        Ok(told @ (Told::Tls(_) | Told::BadTls)) => Ok(told),
-        Ok(Told::Http | Told::Bytes) => Ok(Told::Http),
-        Err(_) => Err(Over::Reset(Some("handshake_timeout"))),
+        Ok(told) => Ok(told),
+        Err(_) => Err(broken(talk, mesh)),
     }
+}
+
+/// The client's connection failed, or its ClientHello took too long.
+fn broken(talk: &Talk, mesh: Mesh) -> Over {
+    let slow = mesh == Mesh::MayBegin && talk.first.first() == Some(&HANDSHAKE_RECORD);
+    Over::Reset(slow.then_some("handshake_timeout"))
 }
 
 /// What the called port declares.

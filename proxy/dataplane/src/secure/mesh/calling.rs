@@ -57,7 +57,7 @@ impl WorkloadTls {
         io: TcpStream,
         limit: Duration,
     ) -> Result<Connected, SecureError> {
-        let outcome = match self.ready() {
+        let outcome = match self.ready_within(limit).await {
             Some(ready) => call(&ready, to, io, limit).await,
             None => Err(SecureError("no_own_certificate")),
         };

@@ -5,7 +5,7 @@ use std::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
@@ -40,6 +40,8 @@ pub struct WorkloadTls {
     pub(super) trust: watch::Receiver<Arc<TrustBundles>>,
     handshakes: Tally,
     calls: Tally,
+    /// Its beginning.
+    since: Instant,
     /// Connections ended because their peer is verified no longer.
     pub(super) ended: Tally,
     _end: DropGuard,
@@ -52,8 +54,8 @@ pub struct WorkloadTlsStatus {
     pub whose: String,
     /// Its identity, where it has a certificate that holds now.
     pub identity: Option<SpiffeId>,
-    /// Whether the workload is known and has had no certificate yet.
-    pub waits: bool,
+    /// For how long it has been without a certificate, where it is known and has had none yet.
+    pub waits: Option<Duration>,
     /// Handshakes in which we were called, by outcome: `full`, `resumed`, or why one failed.
     pub handshakes: Vec<(&'static str, u64)>,
     /// Handshakes in which we called, likewise.
@@ -103,6 +105,7 @@ impl WorkloadTls {
             trust: supply.trust(),
             handshakes: Tally::default(),
             calls: Tally::default(),
+            since: Instant::now(),
             ended: Tally::default(),
             _end: end.clone().drop_guard(),
         });
@@ -136,6 +139,27 @@ impl WorkloadTls {
         self.ready.load_full()
     }
 
+    /// What there is to shake hands with, or for so long will be: a workload's first certificate may be on
+    /// its way.
+    pub(super) async fn ready_within(&self, limit: Duration) -> Option<Arc<Ready>> {
+        let mut changed = self.changed.subscribe();
+        let waiting = async {
+            loop {
+                changed.mark_unchanged();
+                if let Some(ready) = self.ready() {
+                    return Some(ready);
+                }
+                changed.changed().await.ok()?;
+            }
+        };
+        timeout(limit, waiting).await.ok().flatten()
+    }
+
+    /// The identity that the certificate in service says, or for so long will say.
+    pub(crate) async fn identity_within(&self, limit: Duration) -> Option<SpiffeId> {
+        self.ready_within(limit).await.map(|ready| ready.svid().id().clone())
+    }
+
     /// The identity that the certificate in service says.
     pub(crate) fn identity(&self) -> Option<SpiffeId> {
         self.ready.load().as_ref().map(|ready| ready.svid().id().clone())
@@ -164,7 +188,7 @@ impl WorkloadTls {
         };
         WorkloadTlsStatus {
             whose: self.whose.to_string(),
-            waits: ready.is_none() && is_known(),
+            waits: (ready.is_none() && is_known()).then(|| self.since.elapsed()),
             identity: ready.filter(holds).map(|ready| ready.svid().id().clone()),
             handshakes: self.handshakes.all(),
             calls: self.calls.all(),
@@ -189,7 +213,7 @@ impl WorkloadTls {
         io: Prefixed,
         limit: Duration,
     ) -> Result<Handshaken, SecureError> {
-        let outcome = match self.ready() {
+        let outcome = match self.ready_within(limit).await {
             Some(ready) => shake_hands(&ready, kind, io, limit).await,
             None => {
                 io.get_ref().abort();

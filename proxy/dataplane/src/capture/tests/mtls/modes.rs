@@ -41,7 +41,7 @@ async fn strict_refuses_everything_else_and_opens_nothing() {
     let foreign = foreign.issue_odd(&certs::OddRequest::workload(id("sleep"))).unwrap();
     let foreign = Client { leaf: Some(foreign), ..Client::default() };
     for (index, (client, why)) in
-        [(nobody, "no_certificate"), (old, "tls_incompatible"), (foreign, "untrusted_issuer")]
+        [(nobody, "no_certificate"), (old, "tls_incompatible"), (foreign, "incomplete_chain")]
             .into_iter()
             .enumerate()
     {
@@ -203,7 +203,13 @@ spec: {action: DENY, rules: [{when: [{key: connection.sni, values: [secret.examp
 #[tokio::test]
 async fn http2_comes_by_istios_name_for_it() {
     let stage = Stage::new(&[BASE, STRICT]).await;
-    let app = mirror(stage.node.server.ip).await;
+    let app = App::serve(stage.node.server.ip, |_, stream| async move {
+        let mut connection = h2::server::handshake(stream).await.unwrap();
+        while let Some(Ok((_, mut answer))) = connection.accept().await {
+            answer.send_response(http::Response::new(()), true).unwrap();
+        }
+    })
+    .await;
     let stream = stage.secured(&app, &[b"istio-h2"]).await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"istio-h2"[..]));
     let (mut sender, connection) = in_time(h2::client::handshake(stream)).await.unwrap();
