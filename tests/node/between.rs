@@ -30,7 +30,13 @@ const LONG: Duration = Duration::from_secs(180);
 /// `near` and `beside` are captured on the first node, `far` on the second; `stray` on the first and `open`
 /// on the second have no label.
 pub fn cluster(policies: &str, authority: &str) -> Cluster {
-    let mut cluster = Cluster::new(&Options { log: true, ..Options::default() }, authority).unwrap();
+    limited(policies, authority, "")
+}
+
+/// As [`cluster`], with limits.
+pub fn limited(policies: &str, authority: &str, more: &str) -> Cluster {
+    let options = Options { log: true, more: more.to_owned(), ..Options::default() };
+    let mut cluster = Cluster::new(&options, authority).unwrap();
     let pods =
         [(0, "near", true), (0, "beside", true), (0, "stray", false), (1, "far", true), (1, "open", false)];
     for (node, name, enrolled) in pods {

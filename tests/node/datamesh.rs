@@ -97,7 +97,7 @@ fn both_users_of_the_tutorial_are_served_over_a_sidecars_mtls() {
         tutorial(&mesh, &format!("mTLS {version}"), ask);
     }
     let seen = mesh.curl("stranger", &["--insecure", &url]).unwrap();
-    assert_eq!(seen.status, 0, "without a certificate: {seen:?}");
+    assert!(seen.is_reset(), "without a certificate: {seen:?}");
     let alice = mesh.token("alice").unwrap();
     let said = s_client(
         &mesh,
@@ -151,11 +151,11 @@ fn the_outsider_is_refused_by_reset_and_never_answered() {
     for words in [vec![fhir.as_str()], vec!["-H", &alice, &fhir]] {
         for pod in ["stranger", "passer-by"] {
             let seen = mesh.curl(pod, &words).unwrap();
-            assert!(seen.is_reset() && seen.exit == 56, "{pod}: {seen:?}\n{}", mesh.cluster.told());
+            assert!(seen.is_reset(), "{pod}: {seen:?}\n{}", mesh.cluster.told());
         }
         for node in [0, 1] {
             let seen = mesh.curl_on_node(node, &words).unwrap();
-            assert!(seen.is_reset() && seen.exit == 56, "node {node}: {seen:?}\n{}", mesh.cluster.told());
+            assert!(seen.is_reset(), "node {node}: {seen:?}\n{}", mesh.cluster.told());
         }
     }
     let stage = &mesh.cluster.nodes[0];
@@ -167,7 +167,7 @@ fn the_outsider_is_refused_by_reset_and_never_answered() {
         assert!(said.contains("reset by peer") || said.contains("closed the connection"), "{pod}: {said}");
         // By curl too, which says how: PostgreSQL does not speak HTTP, and would say so.
         let seen = mesh.curl(pod, &[&format!("http://{postgres}/")]).unwrap();
-        assert!(seen.is_reset() && seen.exit == 56, "{pod}: {seen:?}\n{}", stage.told());
+        assert!(seen.is_reset(), "{pod}: {seen:?}\n{}", stage.told());
     }
     let reached: Vec<String> = mesh
         .postgres

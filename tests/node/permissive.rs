@@ -4,7 +4,7 @@ use std::{io::Write as _, net::SocketAddr, path::Path};
 
 use tests::node::{Cluster, HTTP, INNER, LINES, Program, SOON, eventually};
 
-use crate::between::cluster;
+use crate::between::{cluster, limited};
 
 const PERMISSIVE: &str = "---
 apiVersion: security.istio.io/v1
@@ -99,7 +99,7 @@ fn an_applications_own_tls_passes_as_it_is() {
 /// Half of a ClientHello, then silence: it is nobody's plaintext.
 #[test]
 fn half_a_hello_is_never_passed_on_as_plaintext() {
-    let cluster = cluster(PERMISSIVE, "");
+    let cluster = limited(PERMISSIVE, "", "limits: {handshakeTimeoutMs: 1000}\n");
     let to = cluster.at("far", 0, LINES);
     let mut stream =
         cluster.of("stray").node.namespace().run(|| std::net::TcpStream::connect(to)).unwrap().unwrap();

@@ -61,10 +61,11 @@ pub struct Curl {
 }
 
 impl Curl {
-    /// Whether the connection was reset: curl's code 56, or 35 in a TLS handshake.
+    /// Whether the connection was reset before an answer: curl's code 56, or 55 where the reset came before
+    /// its words had left.
     #[must_use]
     pub fn is_reset(&self) -> bool {
-        self.status == 0 && [56, 35].contains(&self.exit) && self.body.to_lowercase().contains("reset")
+        self.status == 0 && [55, 56].contains(&self.exit)
     }
 }
 

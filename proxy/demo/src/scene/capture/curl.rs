@@ -34,6 +34,7 @@ pub(super) fn run(mut curl: Command, arguments: &[&str]) -> Seen {
 
 /// Whether curl was refused, or cut off before an answer; a timeout is neither.
 pub(super) fn is_refused(seen: &Seen) -> bool {
-    // curl's exit codes (curl(1)): 7 failed to connect, 52 empty reply, 56 failure in receiving.
-    seen.status == 0 && ["(7)", "(52)", "(56)"].iter().any(|code| seen.body.contains(code))
+    // curl's exit codes (curl(1)): 7 failed to connect, 52 empty reply, 55 and 56 failure in sending and in
+    // receiving: which of the two, is a race between its words and the reset.
+    seen.status == 0 && ["(7)", "(52)", "(55)", "(56)"].iter().any(|code| seen.body.contains(code))
 }
