@@ -147,7 +147,7 @@ impl Forwarder {
             Some(passage) => passage.door.pool(&self.rooms, &self.limits),
             None if let Some(departure) = &permitted.departure => {
                 self.check_loop(departure)?;
-                self.outwards.pool(departure)?
+                self.outwards.pool(departure).await?
             }
             None if self.is_own(permitted.upstream) => {
                 return Err(Refusal::Internal("the upstream is this proxy"));

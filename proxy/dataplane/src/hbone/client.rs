@@ -27,20 +27,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::Stream;
-use crate::refusal::TunnelFault;
+use crate::{Limits, refusal::TunnelFault};
 
-/// Tunnels on one connection before another is opened (ztunnel's number).
-pub(super) const STREAMS: usize = 100;
 /// A tunnel may receive so much before it is read; all of them together, so that one that is not read
 /// does not hold up the others.
 const STREAM_WINDOW: u32 = 256 * 1024;
-const CONNECTION_WINDOW: u32 = 32 * 1024 * 1024;
+/// RFC 9113 §6.9.1.
+const WINDOW_MOST: u32 = (1 << 31) - 1;
 /// Bytes of a tunnel that wait for the peer.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Headers of an answer to CONNECT.
 const HEADER_LIST: u32 = 16 * 1024;
 
-/// How long things may take.
+/// How long things may take, and how much a connection carries.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Patience {
     /// HTTP/2's handshake, and the answer to CONNECT.
@@ -51,16 +50,19 @@ pub(crate) struct Patience {
     pub(crate) ping: Duration,
     /// Without a tunnel.
     pub(crate) idle: Duration,
+    /// Tunnels on one connection before another is opened.
+    pub(crate) tunnels: usize,
 }
 
 impl Patience {
-    /// With so much time for an answer; the rest is ztunnel's.
-    pub(crate) fn answering_in(answer: Duration) -> Self {
+    pub(crate) fn of(limits: &Limits) -> Self {
+        let ping = Duration::from_millis(limits.tunnel_ping_ms);
         Self {
-            answer,
-            ping_every: Duration::from_secs(10),
-            ping: Duration::from_secs(20),
-            idle: Duration::from_secs(300),
+            answer: Duration::from_millis(limits.connect_timeout_ms),
+            ping_every: ping,
+            ping: ping * 2,
+            idle: Duration::from_millis(limits.idle_timeout_ms),
+            tunnels: usize::try_from(limits.tunnels_per_connection).unwrap_or(usize::MAX),
         }
     }
 }
@@ -138,7 +140,7 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let opening = timeout(patience.answer, handshake(io)).await;
+        let opening = timeout(patience.answer, handshake(io, patience.tunnels)).await;
         let (sender, connection, ping) = opening.map_err(|_| TunnelFault::Silent)??;
         let ended = Arc::new(Ended::default());
         tokio::spawn(drive(connection, ping, lost, Arc::clone(&ended), patience));
@@ -153,7 +155,7 @@ impl Client {
 
     /// A place for one more tunnel, where there is one.
     pub(super) fn place(&self) -> Option<Place> {
-        let most = self.sender.current_max_send_streams().min(STREAMS);
+        let most = self.sender.current_max_send_streams().min(self.patience.tunnels);
         let add = |count: usize| (count < most).then_some(count + 1);
         self.streams.fetch_update(Ordering::AcqRel, Ordering::Acquire, add).ok()?;
         Some(Place {
@@ -207,17 +209,19 @@ fn failed(error: &h2::Error) -> Failed {
 
 type Ready<S> = (SendRequest<Bytes>, Connection<S, Bytes>, PingPong);
 
-async fn handshake<S>(io: S) -> Result<Ready<S>, TunnelFault>
+async fn handshake<S>(io: S, tunnels: usize) -> Result<Ready<S>, TunnelFault>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let window = STREAM_WINDOW.saturating_mul(u32::try_from(tunnels).unwrap_or(u32::MAX));
+    let window = window.clamp(STREAM_WINDOW, WINDOW_MOST);
     let mut builder = Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_connection_window_size(window)
         .max_header_list_size(HEADER_LIST)
         .max_send_buffer_size(SEND_BUFFER)
-        .initial_max_send_streams(STREAMS)
+        .initial_max_send_streams(tunnels)
         .enable_push(false);
     let (sender, mut connection) = builder.handshake(io).await.map_err(|error| not_spoken(&error))?;
     let mut ping = connection.ping_pong().ok_or(TunnelFault::Protocol)?;

@@ -22,8 +22,9 @@ use crate::{
 
 /// Where every workload of the mesh takes tunnels.
 pub(crate) const PORT: u16 = 15008;
-/// The other port of the mesh's own inside a pod.
+/// The other ports of the mesh's own inside a pod: ours, and where sidecars and ztunnel take plaintext.
 const OUTBOUND_PORT: u16 = 15001;
+const INBOUND_PORT: u16 = 15006;
 
 /// Who was called, and by whom.
 #[derive(Debug)]
@@ -105,7 +106,7 @@ impl Entrance {
 
     /// Whether a tunnel may lead to an address at all.
     pub(super) fn check<D: Decide>(&self, house: &House<D>, address: SocketAddr) -> Result<(), Bad> {
-        if matches!(address.port(), PORT | OUTBOUND_PORT) {
+        if matches!(address.port(), PORT | OUTBOUND_PORT | INBOUND_PORT) {
             return Err(Bad::OwnPort);
         }
         match &self.to {

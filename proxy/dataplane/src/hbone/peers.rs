@@ -99,6 +99,11 @@ impl Peers {
         Certificates::new(Arc::clone(&self.supply), snapshots, self.stop.clone())
     }
 
+    /// An account's certificate is not there yet.
+    pub(crate) fn withdraw(&self, account: &str) {
+        fs::remove_file(self.folder.path().join(account).join("tls.crt")).unwrap();
+    }
+
     /// Another certificate for an account.
     pub(crate) fn renew(&self, account: &str) {
         write(self.folder.path(), account, &self.leaf(&id(account)));

@@ -25,10 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Between, From, Lane, Lanes, Lost, Patience, Stream,
-    client::{Ended, STREAMS},
-};
+use super::{Between, From, Lane, Lanes, Lost, Patience, Stream, client::Ended};
 use crate::{
     capture::PodId,
     refusal::{TunnelFault, UpstreamFault},
@@ -36,6 +33,9 @@ use crate::{
 
 /// Nothing here takes so long, however busy the machine is.
 const LONG: Duration = Duration::from_secs(60);
+
+/// Tunnels on a connection.
+const STREAMS: usize = 100;
 
 /// What the server does with the tunnels that it is asked for.
 #[derive(Clone, Copy, PartialEq)]
@@ -173,7 +173,7 @@ async fn drain(mut connection: Connection<DuplexStream, Bytes>) {
 }
 
 fn patience() -> Patience {
-    Patience { ping_every: LONG, ping: LONG, idle: LONG, answer: LONG }
+    Patience { ping_every: LONG, ping: LONG, idle: LONG, answer: LONG, tunnels: STREAMS }
 }
 
 fn lane() -> Lane {

@@ -126,8 +126,8 @@ impl Outwards {
     }
 
     /// The pool of requests from this caller to this destination.
-    pub(super) fn pool(&self, departure: &Departure) -> Result<Arc<Pool>, UpstreamFault> {
-        let own = departure.own.identity().ok_or(NO_CERTIFICATE)?;
+    pub(super) async fn pool(&self, departure: &Departure) -> Result<Arc<Pool>, UpstreamFault> {
+        let own = departure.identity(&self.limits).await?;
         let from = departure.from(departure.tunnel.to);
         Ok(self.pools.lane(from, departure.between(&own), || {
             let reach = Reach::Outward(Box::new(departure.clone()), Arc::clone(&self.lanes));
@@ -158,14 +158,13 @@ impl Outwards {
     }
 }
 
-const NO_CERTIFICATE: UpstreamFault = UpstreamFault::Tunnel(TunnelFault::Handshake("no_own_certificate"));
-
 pub(super) async fn reach(
     departure: &Departure,
     lanes: &Lanes<Lane>,
     alpn: &[&[u8]],
     limits: &Limits,
 ) -> Result<Reached, UpstreamFault> {
+    let own = departure.identity(limits).await?;
     match departure.tunnel.way {
         TunnelWay::Sidecar => {
             let (tls, lost) =
@@ -173,10 +172,8 @@ pub(super) async fn reach(
             Ok(Reached { wire: Wire::Tls(tls), verified: Verified::Tls(lost) })
         }
         TunnelWay::Hbone(at) => {
-            let own = departure.own.identity().ok_or(NO_CERTIFICATE)?;
             let between = Between { own: &own, expected: departure.tunnel.expected(), sni: None };
-            let patience = Patience::answering_in(Duration::from_millis(limits.connect_timeout_ms));
-            let make = || Lane::new(limits.pending_per_upstream, patience);
+            let make = || Lane::new(limits.pending_per_upstream, Patience::of(limits));
             let lane = lanes.lane(departure.from(at), between, make);
             let open = || departure.secure(Speaking::Hbone, (ALPN_HBONE, None), limits);
             let (stream, ended) = lane.tunnel(|| departure.request(), open).await?;
@@ -186,6 +183,16 @@ pub(super) async fn reach(
 }
 
 impl Departure {
+    /// Who calls. A workload's first certificate may be on its way: it is waited for, not for long.
+    async fn identity(&self, limits: &Limits) -> Result<SpiffeId, UpstreamFault> {
+        if let Some(own) = self.own.identity() {
+            return Ok(own);
+        }
+        let limit = Duration::from_millis(limits.connect_timeout_ms);
+        let own = self.own.identity_within(limit).await;
+        own.ok_or(TunnelFault::Handshake("no_own_certificate").into())
+    }
+
     fn from(&self, to: SocketAddr) -> From {
         let pod = match &self.origin {
             Origin::Proxy => None,

@@ -37,6 +37,9 @@ impl Stage {
             let mut remote = WorkloadSettings::named(REMOTE);
             remote.service_account = Some("remote".to_owned());
             mesh.workloads.push(remote);
+            let mut late = WorkloadSettings::named("datamesh/late");
+            late.service_account = Some("other".to_owned());
+            mesh.workloads.push(late);
             mesh.tunnels.insert(REMOTE.to_owned(), TunnelSettings { kind, address: None });
         });
         let peers = Peers::new(&["default", "other", "remote"], world.mesh.subscribe());
@@ -224,7 +227,9 @@ async fn there_is_no_way_in_plaintext() {
 #[tokio::test]
 async fn without_a_certificate_nobody_is_called() {
     for (kind, does) in KINDS {
-        let stage = Stage::new(kind);
+        let mut stage = Stage::new(kind);
+        let limits = Limits { connect_timeout_ms: 100, ..Limits::default() };
+        stage.forwarder = Forwarder::new(Arc::new(limits));
         let peer = stage.peer("remote", does).await;
         let mut departure = stage.departure(peer.address).await;
         // A workload whose account has none.
@@ -233,6 +238,25 @@ async fn without_a_certificate_nobody_is_called() {
         let fault = stage.reach(&departure).await.map(drop).unwrap_err();
         assert_eq!(fault, refused("no_own_certificate"));
         assert!(peer.seen().is_empty() && peer.failed() == 0);
+    }
+}
+
+#[tokio::test]
+async fn the_first_certificate_is_waited_for() {
+    for (kind, does) in KINDS {
+        let stage = Stage::new(kind);
+        let peer = stage.peer("remote", does).await;
+        stage.peers.withdraw("other");
+        let mut departure = stage.departure(peer.address).await;
+        // Of a workload whose certificate is still to come.
+        let whose = crate::secure::Whose::Workload("datamesh/late".parse().unwrap());
+        departure.own = stage.peers.certificates.of(whose);
+        let (reached, ()) = tokio::join!(stage.reach(&departure), async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            stage.peers.renew("other");
+        });
+        assert_eq!(round(&mut reached.unwrap().wire, b"hello").await.unwrap(), b"hello");
+        assert_eq!(peer.seen()[0].client.as_ref().unwrap().to_string(), id("other"));
     }
 }
 

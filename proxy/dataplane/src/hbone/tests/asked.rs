@@ -29,6 +29,7 @@ async fn a_tunnel_leads_to_the_pods_address_and_nowhere_else() {
         ("hbone_not_the_workloads_address", format!("[2001:db8::1]:{port}")),
         ("hbone_own_port", format!("{ip}:15008")),
         ("hbone_own_port", format!("{ip}:15001")),
+        ("hbone_own_port", format!("{ip}:15006")),
     ];
     for (reason, authority) in bad {
         let Ok(request) = Request::connect(&authority).body(()) else {
@@ -128,10 +129,10 @@ async fn a_listener_leads_to_its_workloads_port_alone() {
     let stage = Stage::with(NOBODY, Limits::default(), Some(echo.address)).await;
     let tunnels = Tunnels::over(stage.dial(stage.listener, "client").await).await;
     let mut tunnel = tunnels.tunnel(&stage.at(LISTENED)).await;
-    tunnel.write_all(b"\x00\x01raw").await.unwrap();
+    tunnel.write_all(b"\x80\x01raw").await.unwrap();
     let mut back = [0; 5];
     in_time(tunnel.read_exact(&mut back)).await.unwrap();
-    assert_eq!(&back, b"\x00\x01raw");
+    assert_eq!(&back, b"\x80\x01raw");
 }
 
 #[tokio::test]
@@ -173,7 +174,7 @@ async fn who_has_no_certificate_or_a_bad_one_or_no_tls_opens_nothing() {
     for (leaf, reason) in [
         (None, "no_certificate"),
         (Some(&foreign), "unknown_trust_domain"),
-        (Some(&unknown), "untrusted_issuer"),
+        (Some(&unknown), "incomplete_chain"),
     ] {
         for entrance in [stage.entrance, stage.listener] {
             // TLS 1.3 lets the client believe that it is through.

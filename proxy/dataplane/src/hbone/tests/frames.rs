@@ -15,7 +15,6 @@ const END_HEADERS: u8 = 4;
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) kind: u8,
-    pub(super) flags: u8,
     pub(super) stream: u32,
     pub(super) payload: Vec<u8>,
 }
@@ -77,7 +76,7 @@ impl Frames {
         let mut payload = vec![0; usize::try_from(length).unwrap()];
         in_time(self.io.read_exact(&mut payload)).await.ok()?;
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
-        Some(Frame { kind: head[3], flags: head[4], stream, payload })
+        Some(Frame { kind: head[3], stream, payload })
     }
 
     /// The status of a stream's answer; `None`: it was reset, or the connection ended.

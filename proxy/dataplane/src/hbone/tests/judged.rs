@@ -66,6 +66,22 @@ async fn who_is_denied_opens_nothing_to_the_application() {
 }
 
 #[tokio::test]
+async fn an_address_that_is_not_the_callers_is_known_before_the_first_word() {
+    let nowhere =
+        ONLY.replace("principals: [cluster.local/ns/datamesh/sa/client]", "ipBlocks: [192.0.2.1/32]");
+    let stage = Stage::new(&[BASE, &nowhere]).await;
+    let app = App::echo(stage.ip).await;
+    let tunnels = stage.open("client").await;
+    assert_eq!(tunnels.status(&stage.at(app.port())).await.unwrap(), 401);
+    // A request could say that it came from there; bytes cannot.
+    stage.publish(&[BASE, &nowhere.replace("ipBlocks", "remoteIpBlocks")]);
+    let mut tunnel = tunnels.tunnel(&stage.at(app.port())).await;
+    tunnel.write_all(b"\x80").await.unwrap();
+    assert!(in_time(tunnel.read_to_end(&mut Vec::new())).await.is_err());
+    assert_eq!(app.count(), 0);
+}
+
+#[tokio::test]
 async fn requests_in_a_tunnel_are_judged_one_by_one() {
     let stage = Stage::new(&[BASE, ROLES]).await;
     let app = App::mirror(stage.ip).await;
@@ -129,7 +145,7 @@ async fn a_tunnel_ends_once_policy_lets_nothing_pass() {
     let authority = stage.at(echo.port());
     // One that has spoken, and one that has not.
     let (mut spoken, mut silent) = (tunnels.tunnel(&authority).await, tunnels.tunnel(&authority).await);
-    spoken.write_all(b"\0").await.unwrap();
+    spoken.write_all(b"\x80").await.unwrap();
     in_time(spoken.read_u8()).await.unwrap();
     let other = ONLY.replace("sa/client", "sa/other");
     stage.publish(&[BASE, &other]);

@@ -17,7 +17,7 @@ async fn draining_tunnels_go_on_and_new_ones_are_refused() {
     let tunnels = stage.open("client").await;
     let authority = stage.at(echo.port());
     let mut tunnel = tunnels.tunnel(&authority).await;
-    tunnel.write_all(b"\0").await.unwrap();
+    tunnel.write_all(b"\x80").await.unwrap();
     in_time(tunnel.read_u8()).await.unwrap();
     stage.stop.cancel();
     // The client is told, and then no new stream comes about, whether or not it heeds that.
@@ -38,7 +38,7 @@ async fn a_drain_that_takes_too_long_cuts() {
     let stage = Stage::with(NOBODY, limits, None).await;
     let echo = App::echo(stage.ip).await;
     let mut tunnel = stage.open("client").await.tunnel(&stage.at(echo.port())).await;
-    tunnel.write_all(b"\0").await.unwrap();
+    tunnel.write_all(b"\x80").await.unwrap();
     in_time(tunnel.read_u8()).await.unwrap();
     let report = stage.end().await;
     assert!(report.cut > 0, "{report:?}");
@@ -52,7 +52,7 @@ async fn an_idle_connection_is_told_to_go() {
     let echo = App::echo(stage.ip).await;
     let tunnels = stage.open("client").await;
     let mut tunnel = tunnels.tunnel(&stage.at(echo.port())).await;
-    tunnel.write_all(b"\0").await.unwrap();
+    tunnel.write_all(b"\x80").await.unwrap();
     in_time(tunnel.read_u8()).await.unwrap();
     // A raw tunnel is not idle for saying nothing.
     tokio::time::sleep(Duration::from_millis(1_200)).await;
@@ -88,7 +88,7 @@ async fn a_connection_ends_with_its_clients_certificate() {
     let leaf = stage.peers.root.issue_odd(&request).unwrap();
     let tunnels = Tunnels::over(stage.dial_with(stage.entrance, Some(&leaf)).await.unwrap()).await;
     let mut tunnel = tunnels.tunnel(&stage.at(echo.port())).await;
-    tunnel.write_all(b"\0").await.unwrap();
+    tunnel.write_all(b"\x80").await.unwrap();
     in_time(tunnel.read_u8()).await.unwrap();
     assert!(in_time(tunnel.read_to_end(&mut Vec::new())).await.is_err());
     let _ = in_time(tunnels.ended).await.unwrap();
@@ -100,7 +100,7 @@ async fn a_connection_ends_with_the_trust_in_its_client() {
     let echo = App::echo(stage.ip).await;
     let tunnels = stage.open("client").await;
     let mut tunnel = tunnels.tunnel(&stage.at(echo.port())).await;
-    tunnel.write_all(b"\0").await.unwrap();
+    tunnel.write_all(b"\x80").await.unwrap();
     in_time(tunnel.read_u8()).await.unwrap();
     stage.peers.trust(&certs::Authority::mint("another").unwrap());
     assert!(in_time(tunnel.read_to_end(&mut Vec::new())).await.is_err());

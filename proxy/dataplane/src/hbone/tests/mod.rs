@@ -52,7 +52,7 @@ use crate::{
 };
 
 /// Nothing here takes so long, however busy the machine is.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(50);
 /// Captured here; its service account is `server`.
 const SERVER: &str = "datamesh/fhir-server";
 /// The port of [`Stage::listener`].
@@ -200,7 +200,8 @@ impl Stage {
     /// The stories told so far, once one of them is so.
     async fn story(&self, is: impl Fn(&Record) -> bool) -> Record {
         let told = || self.stories.0.lock().unwrap().iter().rev().find(|story| is(story)).cloned();
-        eventually(async || told().is_some()).await;
+        let telling = timeout(LONG, eventually(async || told().is_some())).await;
+        telling.unwrap_or_else(|_| panic!("not told: {:#?}", self.stories.0.lock().unwrap()));
         told().unwrap()
     }
 
