@@ -68,6 +68,24 @@ fn ports_have_their_own_mode() {
     assert_eq!(mode(&format!("{text}---\n{MESH}"), 8081), MtlsMode::Strict);
 }
 
+/// Istio's ambient mode makes such an exception for PERMISSIVE ports only; its documentation and its sidecars for
+/// both.
+#[test]
+fn a_port_is_what_it_says_under_a_strict_parent_too() {
+    for parent in ["namespace: datamesh", "namespace: istio-system"] {
+        for own in ["", "mtls: {mode: UNSET}, "] {
+            let text = format!(
+                "metadata: {{name: parent, {parent}}}\nspec: {{mtls: {{mode: STRICT}}}}\n---\n\
+                 metadata: {{name: w, namespace: datamesh}}\nspec: {{selector: {{matchLabels: {{app: fhir}}}}, {own}\
+                 portLevelMtls: {{8080: {{mode: DISABLE}}, 8081: {{mode: PERMISSIVE}}, 8082: {{mode: UNSET}}}}}}\n"
+            );
+            let modes = [8080, 8081, 8082, 8083].map(|port| mode(&text, port));
+            let wanted = [MtlsMode::Disable, MtlsMode::Permissive, MtlsMode::Strict, MtlsMode::Strict];
+            assert_eq!(modes, wanted, "{parent} {own}");
+        }
+    }
+}
+
 #[test]
 fn a_selector_in_the_root_namespace_is_ignored() {
     let text = "metadata: {name: m, namespace: istio-system}\n\
