@@ -15,9 +15,9 @@ pub struct Limits {
     pub request_body_bytes: u64,
     /// HTTP/2 streams open at once on a connection.
     pub concurrent_streams: u32,
-    /// Tunnels open at once on an HBONE connection. Each counts among the connections, too.
+    /// Tunnels open at once on an HBONE connection. Where we are called each counts among the connections, too.
     pub tunnels_per_connection: u32,
-    /// How often the client of an HBONE connection is asked for a sign of life. Without one for twice as long
+    /// How often the peer of an HBONE connection is asked for a sign of life. Without one for twice as long
     /// the connection ends.
     pub tunnel_ping_ms: u64,
     /// Connections open at once, all listeners. More: closed at once.
