@@ -136,6 +136,7 @@ async fn with_identity<D: Decide>(
             let card = pods.labels.card(snapshot, &departure.tunnel.workload);
             story.destination.workload = Some(Arc::clone(&card.labels));
             story.destination.principal = Some(Arc::clone(&card.principal));
+            story.mutual_tls = true;
             record::carried(&mut story, through(Rewound::new(client, first), reached, cut).await);
         }
         Err(fault) => {

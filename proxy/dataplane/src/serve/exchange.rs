@@ -7,10 +7,9 @@ use http::{HeaderValue, Method, Request, Response, Version, header, request::Par
 use http_body::Body;
 use hyper::body::Incoming;
 use identity::RejectionReason;
-use observe::record::Protocol;
-use tokio::time::Instant;
-
 use mesh::Toward;
+use observe::record::{Protocol, Reporter};
+use tokio::time::Instant;
 
 use super::{
     Decide, House,
@@ -280,6 +279,8 @@ fn depart<D: Decide>(
     let (Some(own), Some(snapshots)) = (own, house.engine.mesh()) else {
         return Err(TunnelFault::Handshake("no_snapshot").into());
     };
+    // The destination's own proxy reports it as the destination's.
+    story.record().reporter = Reporter::Source;
     if let Some(WithTokens { target, headers }) = with_tokens.map(|kept| *kept) {
         (permitted.target, permitted.headers) = (target, headers);
     }

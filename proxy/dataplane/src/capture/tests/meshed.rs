@@ -1,6 +1,7 @@
 //! Captured pods, and gateways, on their way to destinations of the mesh that are not here.
 
 use mesh::{MeshSettings, TunnelKind, TunnelSettings, WorkloadSettings, routing::GatewayKey};
+use observe::record::Reporter;
 
 use super::{apps::App, *};
 use crate::{
@@ -426,6 +427,9 @@ async fn a_gateway_goes_with_its_own_identity_and_leaves_the_token_to_the_far_si
         // The policies of the destination hold here already.
         let (status, _) = ask(&mut client, &get("/api/x", "")).await;
         assert_eq!(status, 403);
+        let reporters: Vec<_> = stage.node.stories(2).await.iter().map(|story| story.reporter).collect();
+        let ours = if kind == TunnelKind::None { Reporter::Destination } else { Reporter::Source };
+        assert_eq!(reporters[..2], [ours; 2], "the far side reports the destination's");
         let seen = peer.seen();
         assert_eq!(seen.len(), usize::from(kind != TunnelKind::None), "and one connection serves all");
         for seen in seen {
