@@ -267,10 +267,16 @@ async fn shake_hands(
     io: Prefixed,
     limit: Duration,
 ) -> Result<(Handshaken, &'static str), SecureError> {
-    let io = match timeout(limit, ready.acceptor(kind).accept(io)).await {
+    let mut shaking = ready.acceptor(kind).accept(io);
+    let io = match timeout(limit, &mut shaking).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => return Err(SecureError(handshake_reason(&error))),
-        Err(_) => return Err(SecureError("handshake_timeout")),
+        Err(_) => {
+            if let Some(io) = shaking.get_ref() {
+                io.get_ref().abort();
+            }
+            return Err(SecureError("handshake_timeout"));
+        }
     };
     let (socket, session) = io.get_ref();
     let resumed = session.handshake_kind() == Some(HandshakeKind::Resumed);

@@ -80,6 +80,27 @@ async fn a_slow_hello_is_never_passed_on() {
 }
 
 #[tokio::test]
+async fn under_strict_a_slow_handshake_is_reset() {
+    let limits = Limits { handshake_timeout_ms: 300, ..Limits::default() };
+    let stage = Stage::build(Build { manifests: &[BASE, STRICT], limits, ..Build::default() }).await;
+    let app = App::echo(stage.node.server.ip).await;
+    let hello = Client::default().hello(stage.peers());
+    for (index, length) in [1, 60, hello.len() - 1].into_iter().enumerate() {
+        let mut client = stage.call(&app).await;
+        client.write_all(&hello[..length]).await.unwrap();
+        assert_reset(client).await;
+        let story = stage.node.stories(index + 1).await.remove(index);
+        assert_eq!(story.refused, Some("handshake_timeout"));
+    }
+    // Whoever has said hello and then nothing.
+    let mut client = stage.call(&app).await;
+    client.write_all(&hello).await.unwrap();
+    let (answer, ended) = rest(&mut client).await;
+    assert!(answer.starts_with(&[22, 3]) && ended.is_err());
+    assert_eq!(app.count(), 0);
+}
+
+#[tokio::test]
 async fn a_broken_hello_is_never_passed_on() {
     let stage = Stage::new(&[BASE]).await;
     let app = App::echo(stage.node.server.ip).await;

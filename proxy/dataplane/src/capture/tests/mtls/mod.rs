@@ -2,6 +2,7 @@
 
 mod bytes;
 mod hello;
+mod listener;
 mod modes;
 mod trust;
 
@@ -9,7 +10,7 @@ use certs::Leaf;
 use identity::spiffe::{Bundle, PeerVerifier, TrustBundles, parse_id};
 use rustls::{ClientConfig, SupportedProtocolVersion, client::Resumption, version::TLS13};
 use rustls_pki_types::ServerName;
-use tokio::io::AsyncWrite;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::{apps::App, *};
@@ -120,8 +121,6 @@ impl Client<'_> {
         bytes
     }
 }
-
-use tokio::io::AsyncRead;
 
 /// Answers each request with its own head.
 async fn mirror(ip: IpAddr) -> App {
