@@ -63,6 +63,10 @@ pub enum AdmitError {
     /// Raw TCP at a gateway: its routes are HTTP's.
     #[error("the gateway serves HTTP only")]
     NotHttp,
+    /// Raw TCP at a listener whose workload has a proxy of its own elsewhere: it would arrive without the
+    /// caller's identity.
+    #[error("the workload is reached by the mesh's tunnels, and raw bytes at a listener are not")]
+    BehindTunnel,
 }
 
 impl AdmitError {
@@ -75,6 +79,7 @@ impl AdmitError {
             Self::StrictPlaintext => "strict_plaintext",
             Self::PolicyDenied(_) => "policy_denied",
             Self::NotHttp => "not_http",
+            Self::BehindTunnel => "behind_tunnel",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Raw TCP: admitted, then asked of the policies without a request.
 
+use mesh::Toward;
 use observe::{Record, record::Protocol};
 use policy::Step;
 
@@ -79,10 +80,16 @@ impl Engine {
         record::source_at(story, &self.labels, snapshot, connection);
         record::destination(story, &self.labels, snapshot, (workload, *port), None);
         record::called(story, connection);
-        authorize::authorize_tcp(caller(connection), (workload, *port), trace).map_err(|(error, decision)| {
+        let permitted = authorize::authorize_tcp(caller(connection), (workload, *port), trace);
+        let permitted = permitted.map_err(|(error, decision)| {
             story.decision = Some(*decision);
             error
-        })
+        })?;
+        let is_elsewhere = connection.captured.is_none() && workload.tunnel.is_some();
+        if is_elsewhere && !matches!(snapshot.toward(permitted.upstream(), Some(workload)), Toward::Plain) {
+            return Err(AdmitError::BehindTunnel);
+        }
+        Ok(permitted)
     }
 }
 

@@ -32,6 +32,8 @@ use crate::{
 pub(super) const STREAM_WINDOW: u32 = 256 * 1024;
 /// RFC 9113 §6.9.1.
 const WINDOW_MOST: u32 = (1 << 31) - 1;
+/// Of a frame of bytes that we take.
+const FRAME_MOST: u32 = 64 * 1024;
 /// Bytes of a tunnel that wait for a slow client.
 const SEND_BUFFER: usize = 256 * 1024;
 /// Streams that a client may reset before we have looked at them (rapid reset, CVE-2023-44487).
@@ -100,11 +102,12 @@ impl<D> Server<D> {
         self.tunnels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for one more. `None`: the client knows how many there are, and those that it reset are
-    /// still being cleared away.
+    /// A place for one more. The codec sees to it that no more are open at once than the client was told;
+    /// as many that have ended may still be being cleared away.
     fn place(self: &Arc<Self>) -> Option<Place<D>> {
         let mut tunnels = self.tunnels();
-        if tunnels.open >= usize::try_from(self.house.limits.tunnels_per_connection).unwrap_or(usize::MAX) {
+        let most = self.house.limits.tunnels_per_connection.saturating_mul(2);
+        if tunnels.open >= usize::try_from(most).unwrap_or(usize::MAX) {
             return None;
         }
         tunnels.open += 1;
@@ -148,6 +151,7 @@ fn builder(limits: &Limits) -> Builder {
     builder
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(window.max(STREAM_WINDOW))
+        .max_frame_size(FRAME_MOST)
         .max_concurrent_streams(limits.tunnels_per_connection)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER)

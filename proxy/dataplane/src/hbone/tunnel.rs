@@ -13,12 +13,12 @@ use std::{convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc, time
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
 use http::{Request, Response, StatusCode};
-use mesh::Declared;
+use mesh::{Declared, Snapshot};
 use observe::{
     Record,
     record::{Party, Protocol},
 };
-use tokio::{net::TcpStream, time::sleep};
+use tokio::{net::TcpStream, sync::watch, time::sleep};
 
 use super::{
     Stream,
@@ -43,6 +43,9 @@ const AUTHORITY_BYTES: usize = 256;
 /// How long requests under way may go on once policy lets nothing pass any more.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// The mesh's, one after the other.
+type Moments = watch::Receiver<Option<Arc<Snapshot>>>;
+
 /// Why a tunnel is not opened, with its story.
 struct Not {
     status: StatusCode,
@@ -58,6 +61,11 @@ pub(super) async fn open<D: Decide>(
 ) {
     let (head, body) = request.into_parts();
     let drain = Arc::new(Drain::within(&server.drain));
+    // What comes from now on is a change.
+    let mut mesh = server.house.engine.mesh().cloned();
+    if let Some(mesh) = &mut mesh {
+        mesh.mark_unchanged();
+    }
     let opening = async {
         let address = connect::destination(&head).and_then(|address| {
             server.entrance.check(&server.house, address)?;
@@ -98,7 +106,7 @@ pub(super) async fn open<D: Decide>(
     let house = Arc::clone(&server.house);
     tokio::select! {
         () = speak(house, connection.clone(), talk) => {}
-        never = while_permitted(&*server.house.engine, &connection, &drain) => match never {},
+        never = while_permitted(&*server.house.engine, &connection, (mesh, &drain)) => match never {},
     }
 }
 
@@ -154,11 +162,12 @@ fn permitted<D: Decide>(engine: &D, connection: &Connection) -> Result<Option<Pe
 }
 
 /// Ends the tunnel once policy lets nothing pass any more: what is in it may not have begun to speak.
-async fn while_permitted<D: Decide>(engine: &D, connection: &Connection, drain: &Drain) -> Infallible {
-    let Some(mesh) = engine.mesh() else { return std::future::pending().await };
-    let mut mesh = mesh.clone();
-    // One that came since the decision is a change too.
-    mesh.mark_changed();
+async fn while_permitted<D: Decide>(
+    engine: &D,
+    connection: &Connection,
+    (mesh, drain): (Option<Moments>, &Drain),
+) -> Infallible {
+    let Some(mut mesh) = mesh else { return std::future::pending().await };
     while mesh.changed().await.is_ok() {
         mesh.mark_unchanged();
         if permitted(engine, connection).is_err() {
@@ -185,9 +194,9 @@ impl Not {
     fn refused(refused: Refused) -> Self {
         let Refused { refusal, story, .. } = refused;
         let status = match refusal {
-            Refusal::Dropped(AdmitError::NoSnapshot | AdmitError::UnknownWorkload(_)) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Refusal::Dropped(
+                AdmitError::NoSnapshot | AdmitError::UnknownWorkload(_) | AdmitError::BehindTunnel,
+            ) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::UNAUTHORIZED,
         };
         Self { status, story }

@@ -50,6 +50,35 @@ async fn streams_that_are_reset_at_once_end_the_connection() {
 }
 
 #[tokio::test]
+async fn tunnels_that_are_reset_before_their_answer_end_the_connection() {
+    let stage = Stage::new(NOBODY).await;
+    let app = App::echo(stage.ip).await;
+    let service = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: db, namespace: datamesh}}\n\
+         spec: {{selector: {{app: fhir-server}}, ports: [{{port: {}, name: tcp-db}}]}}\n",
+        app.port()
+    );
+    stage.publish(&[BASE, &service]);
+    stage.stuck.store(true, Ordering::Relaxed);
+    let Tunnels { mut send, ended } = stage.open("nuisance").await;
+    let request = || Request::connect(stage.at(app.port())).body(()).unwrap();
+    for asked in 0.. {
+        assert!(asked < 10_000, "nobody minds");
+        let Ok(ready) = in_time(send.ready()).await else { break };
+        send = ready;
+        let Ok((answer, mut stream)) = send.send_request(request(), false) else { break };
+        // Time to be looked at.
+        let _ = timeout(Duration::from_millis(5), answer).await;
+        stream.send_reset(h2::Reason::CANCEL);
+    }
+    let error = in_time(ended).await.unwrap().unwrap_err();
+    assert_eq!(error.reason(), Some(h2::Reason::ENHANCE_YOUR_CALM), "{error}");
+    stage.stuck.store(false, Ordering::Relaxed);
+    assert_eq!(app.count(), 0);
+    assert_served(&stage, &app).await;
+}
+
+#[tokio::test]
 async fn a_header_block_without_end_ends_the_connection() {
     let stage = Stage::new(NOBODY).await;
     let app = App::echo(stage.ip).await;

@@ -1,5 +1,7 @@
 //! Who may: policies, PeerAuthentication, and what the application is told.
 
+use mesh::{TunnelKind, TunnelSettings};
+
 use super::*;
 use crate::testing::ROLES;
 
@@ -63,6 +65,29 @@ async fn who_is_denied_opens_nothing_to_the_application() {
         in_time(tunnel.read_exact(&mut said)).await.unwrap();
         assert_eq!((&said, app.count()), (b"ready\n", 1));
     }
+}
+
+#[tokio::test]
+async fn bytes_for_a_workload_behind_a_tunnel_do_not_leave_a_listener_without_one() {
+    let app = App::echo(Ipv4Addr::LOCALHOST.into()).await;
+    let stage = Stage::with(NOBODY, Limits::default(), Some(app.address)).await;
+    let version = stage.world.mesh.borrow().as_ref().unwrap().version + 1;
+    let publish = |manifests: &[&str], version| {
+        stage.world.publish_with(manifests, version, |mesh| {
+            let tunnel = TunnelSettings { kind: TunnelKind::Hbone, address: None };
+            mesh.tunnels.insert(SERVER.to_owned(), tunnel);
+        });
+    };
+    publish(NOBODY, version);
+    let tunnels = Tunnels::over(stage.dial(stage.listener, "client").await).await;
+    let mut tunnel = tunnels.tunnel(&stage.at(LISTENED)).await;
+    tunnel.write_all(b"\x80").await.unwrap();
+    assert!(in_time(tunnel.read_to_end(&mut Vec::new())).await.is_err());
+    stage.story(|story| story.refused == Some("behind_tunnel")).await;
+    // Told at once where it is known before.
+    publish(&[BASE, &service(LISTENED, "tcp-db")], version + 1);
+    assert_eq!(tunnels.status(&stage.at(LISTENED)).await.unwrap(), 503);
+    assert_eq!(app.count(), 0);
 }
 
 #[tokio::test]

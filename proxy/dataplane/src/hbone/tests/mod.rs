@@ -15,7 +15,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -60,11 +60,15 @@ const LISTENED: u16 = 8080;
 const NOBODY: &[&str] = &[BASE];
 
 /// Stands in for the kernel: every connection is to the pod's port of the mesh.
-struct Kernel(SocketAddr);
+struct Kernel {
+    called: SocketAddr,
+    /// No socket into the pod ever comes.
+    stuck: Arc<AtomicBool>,
+}
 
 impl Plumbing for Kernel {
     fn called(&self, _: &Pod, _: &TcpStream) -> io::Result<SocketAddr> {
-        Ok(self.0)
+        Ok(self.called)
     }
 
     fn original(&self, _: &Pod, _: &TcpStream, _: SocketAddr) -> Option<SocketAddr> {
@@ -72,7 +76,11 @@ impl Plumbing for Kernel {
     }
 
     fn socket(&self, _: &Arc<Pod>, _: Use, _: bool) -> SocketFuture<'_> {
-        Box::pin(async {
+        let stuck = self.stuck.load(Ordering::Relaxed);
+        Box::pin(async move {
+            if stuck {
+                std::future::pending::<()>().await;
+            }
             let socket = TcpSocket::new_v4()?;
             socket.set_reuseaddr(true)?;
             Ok(socket)
@@ -100,6 +108,8 @@ struct Stage {
     entrance: SocketAddr,
     /// A listener with `tls: {hbone: true}`, to [`LISTENED`].
     listener: SocketAddr,
+    /// The application is never reached.
+    stuck: Arc<AtomicBool>,
     stop: CancellationToken,
     running: JoinHandle<DrainReport>,
     _changes: mpsc::Sender<Change>,
@@ -141,9 +151,10 @@ impl Stage {
         let take = Change::Take { pod: Arc::new(pod), inbound: vec![inbound], outbound: Vec::new() };
         changes.send(take).await.unwrap();
         let stop = CancellationToken::new();
+        let stuck = Arc::<AtomicBool>::default();
         // Without a captured pod a listener's workload is reached at its own address.
         let capture = upstream.is_none().then(|| Capture {
-            plumbing: Arc::new(Kernel(SocketAddr::new(ip, PORT))),
+            plumbing: Arc::new(Kernel { called: SocketAddr::new(ip, PORT), stuck: Arc::clone(&stuck) }),
             changes: receiver,
             settings: CaptureSettings { detect_timeout_ms: 50, ..CaptureSettings::default() },
             certificates: Some(Arc::clone(&peers.certificates)),
@@ -152,7 +163,7 @@ impl Stage {
         let proxy = Proxy::new(Arc::clone(&world.engine), recorder, Arc::new(limits));
         let running = tokio::spawn(proxy.run(vec![bound], capture, stop.clone()));
         assert!(peers.certificates.of(Whose::Workload(SERVER.parse().unwrap())).identity().is_some());
-        Self { world, peers, stories, ip, entrance, listener, stop, running, _changes: changes }
+        Self { world, peers, stories, ip, entrance, listener, stuck, stop, running, _changes: changes }
     }
 
     fn publish(&self, manifests: &[&str]) {
