@@ -1,7 +1,7 @@
 //! Programs of Go modules, built from the sources that `go.sum` names.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +12,9 @@ const DOWNLOAD_LIMIT: Duration = Duration::from_secs(600);
 /// A first build compiles Go's own library too.
 const BUILD_LIMIT: Duration = Duration::from_secs(1_800);
 const VERSION_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is fetched where the machine's own Go is too old.
+const TOOLCHAIN: &str = "v0.0.1-go1.24.9";
 
 /// What to build, and how. The part's folder in the tree holds `go.mod`, `go.sum` and `tools.go`.
 pub(super) struct Build {
@@ -28,14 +31,14 @@ pub(super) struct Build {
 
 /// Gives `bin` with the programs. Modules and objects are of no use afterwards: they go with the scratch.
 pub(super) fn make(workshop: &Workshop, build: &Build) -> Result<(), Failure> {
-    check_go(build.oldest_go)?;
+    let program = compiler(workshop, build.oldest_go)?;
     let module = workshop.scratch.join("module");
     fs::create_dir_all(&module).doing(format_args!("make {}", module.display()))?;
     for file in ["go.mod", "go.sum", "tools.go"] {
         fs::copy(build.part.source().join(file), module.join(file)).doing(format_args!("copy {file}"))?;
     }
     let go = || {
-        let mut go = go(workshop, build);
+        let mut go = go(&program, workshop, build);
         go.current_dir(&module);
         go
     };
@@ -58,8 +61,10 @@ pub(super) fn make(workshop: &Workshop, build: &Build) -> Result<(), Failure> {
 }
 
 /// Nothing but what is committed decides what is built: no workspace, no other flags, no other Go.
-fn go(workshop: &Workshop, build: &Build) -> Command {
-    let mut go = Command::new("go");
+fn go(program: &Path, workshop: &Workshop, build: &Build) -> Command {
+    let mut go = Command::new(program);
+    // Of another Go, where one is set for the one on the PATH.
+    go.env_remove("GOROOT");
     // Modules that can be written to can be removed.
     go.env("GOFLAGS", "-mod=readonly -modcacherw").env("GOWORK", "off").env("GOTOOLCHAIN", "local");
     go.env("CGO_ENABLED", if build.c { "1" } else { "0" }).env("CGO_CFLAGS", "-O0");
@@ -67,14 +72,29 @@ fn go(workshop: &Workshop, build: &Build) -> Command {
     go
 }
 
-fn check_go(oldest: (u32, u32)) -> Result<(), Failure> {
-    let said = command::output("go", &["env", "GOVERSION"])
+/// The machine's Go, or, where that is too old (Debian 12 has 1.19), a newer one, which is a module as
+/// any other: `go` itself checks its sum.
+fn compiler(workshop: &Workshop, oldest: (u32, u32)) -> Result<PathBuf, Failure> {
+    let own = command::output("go", &["env", "GOVERSION"])
         .ok_or_else(|| Failure("there is no go on the PATH that runs".to_owned()))?;
-    let said = said.trim();
-    match version(said) {
-        Some(version) if version >= oldest => Ok(()),
-        _ => Err(Failure(format!("Go {}.{} or newer is needed, and go is {said}", oldest.0, oldest.1))),
+    if version(own.trim()).is_some_and(|version| version >= oldest) {
+        return Ok("go".into());
     }
+    let arch = command::output("go", &["env", "GOARCH"]).unwrap_or_default();
+    let name = format!("golang.org/toolchain@{TOOLCHAIN}.linux-{}", arch.trim());
+    let modules = workshop.scratch.join("toolchain");
+    with_retries(|| {
+        let mut fetch = Command::new("go");
+        fetch.args(["mod", "download", &name]).current_dir(&workshop.scratch);
+        fetch.env("GOFLAGS", "-modcacherw").env("GOWORK", "off").env("GOMODCACHE", &modules);
+        command::quiet(&mut fetch, &workshop.log("toolchain"), DOWNLOAD_LIMIT)
+    })?;
+    let root = modules.join(&name);
+    // Files of a module have no modes.
+    let mut executable = Command::new("chmod");
+    executable.args(["-R", "+x"]).args([root.join("bin"), root.join("pkg/tool")]);
+    command::quiet(&mut executable, &workshop.log("toolchain"), VERSION_LIMIT)?;
+    Ok(root.join("bin/go"))
 }
 
 /// `go1.26.8` -> (1, 26)
