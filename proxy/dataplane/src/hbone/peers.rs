@@ -76,6 +76,7 @@ impl Peers {
             files: files.collect(),
             trust: vec![TrustSettings { domain: "cluster.local".to_owned(), bundles: vec![roots] }],
             retry_min_ms: 20,
+            retry_max_ms: 200,
             ..CertificateSettings::default()
         };
         for account in accounts {

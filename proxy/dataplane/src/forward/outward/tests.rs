@@ -13,6 +13,7 @@ use tokio::{
 
 use super::*;
 use crate::{
+    capture::Pod,
     forward::Forwarder,
     hbone::peers::{Does, Peer, Peers, eventually, id},
     testing::{BASE, World},
@@ -206,21 +207,58 @@ async fn there_is_no_way_in_plaintext() {
         let stage = Stage::new(kind);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
+        let heard = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let hears = Arc::clone(&heard);
         let server = tokio::spawn(async move {
-            let mut connections = Vec::new();
-            while let Ok(Ok((mut socket, _))) = timeout(Duration::from_millis(500), listener.accept()).await {
-                let mut first = [0; 1];
-                let _ = socket.read(&mut first).await;
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let first = socket.read_u8().await.ok();
+                hears.lock().unwrap().push(first);
                 let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
-                connections.push(first[0]);
             }
-            connections
         });
         let fault = stage.fault(address).await;
         assert!(matches!(fault, UpstreamFault::Tunnel(TunnelFault::Handshake(_))), "{fault:?}");
-        assert_eq!(server.await.unwrap(), [0x16], "once, and TLS");
+        assert_eq!(*heard.lock().unwrap(), [Some(0x16)], "once, and TLS");
         // And where nobody listens, nobody is reached.
+        server.abort();
+        assert!(server.await.unwrap_err().is_cancelled());
         assert_eq!(stage.fault(address).await, UpstreamFault::ConnectFailed);
+    }
+}
+
+/// The kernel's side, which hands out no socket.
+struct Dry;
+
+impl crate::capture::Plumbing for Dry {
+    fn original(&self, _: &Pod, _: &TcpStream, _: SocketAddr) -> Option<SocketAddr> {
+        None
+    }
+
+    fn socket(&self, _: &Arc<Pod>, _: crate::capture::Use, _: bool) -> crate::capture::SocketFuture<'_> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_come_about_is_not_waited_for_long() {
+    for (kind, does) in KINDS {
+        let mut stage = Stage::new(kind);
+        let limits = Limits { connect_timeout_ms: 100, ..Limits::default() };
+        stage.forwarder = Forwarder::new(Arc::new(limits));
+        let peer = stage.peer("remote", does).await;
+        let mut departure = stage.departure(peer.address).await;
+        let pod = Arc::new(Pod {
+            id: PodId { slot: 0, generation: 0 },
+            name: "datamesh/sleep".parse().unwrap(),
+            addresses: Vec::new(),
+            probes: Vec::new(),
+            transparent: false,
+        });
+        let permitted = crate::authorize::pass_outside(&pod, peer.address);
+        let kernel = Kernel { plumbing: Arc::new(Dry), dice: crate::dice::Dice::new() };
+        departure.origin = Origin::Pod(Arc::new(kernel), Arc::new(permitted));
+        let fault = stage.reach(&departure).await.map(drop).unwrap_err();
+        assert_eq!(fault, UpstreamFault::ConnectTimeout);
     }
 }
 
