@@ -222,7 +222,7 @@ async fn through<D>(
 
 async fn cut(drain: &Drain) -> &'static str {
     drain.cut().cancelled().await;
-    "drain_timeout"
+    drain.why().unwrap_or("drain_timeout")
 }
 
 /// Ends when a newer snapshot no longer permits the connection: unlike a request, it has no next one

@@ -134,6 +134,8 @@ pub(crate) struct Drain {
     since: OnceLock<Instant>,
     begun: CancellationToken,
     cut: CancellationToken,
+    /// Where it is not for the proxy's or the pod's end.
+    why: OnceLock<&'static str>,
     /// A pod's: the proxy's, which it follows.
     whole: Option<Arc<Drain>>,
 }
@@ -145,6 +147,7 @@ impl Drain {
             since: OnceLock::new(),
             begun: whole.begun.child_token(),
             cut: whole.cut.child_token(),
+            why: OnceLock::new(),
             whole: Some(Arc::clone(whole)),
         }
     }
@@ -153,6 +156,17 @@ impl Drain {
     pub(crate) fn begin(&self) {
         let _ = self.since.set(Instant::now());
         self.begun.cancel();
+    }
+
+    /// The same, for a reason of this part's own.
+    pub(crate) fn begin_because(&self, why: &'static str) {
+        let _ = self.why.set(why);
+        self.begin();
+    }
+
+    /// That reason.
+    pub(crate) fn why(&self) -> Option<&'static str> {
+        self.why.get().copied()
     }
 
     pub(crate) fn since(&self) -> Option<Instant> {

@@ -143,6 +143,50 @@ fn the_server_name_is_read_however_the_hello_is_cut() {
     assert_eq!(hello::read(&[22, 3, 1, 0, 1, 2, 0, 0, 0], HELLO), Hello::Malformed, "a ServerHello");
 }
 
+/// An ALPN extension with these names.
+fn alpn(names: &[&[u8]]) -> Vec<u8> {
+    let list: Vec<u8> =
+        names.iter().flat_map(|name| [&[u8::try_from(name.len()).unwrap()], *name].concat()).collect();
+    let length = |of: usize| u16::try_from(of).unwrap().to_be_bytes();
+    [&[0, 16], &length(list.len() + 2)[..], &length(list.len()), &list].concat()
+}
+
+#[test]
+fn a_hello_is_the_meshs_by_the_names_that_istio_gives() {
+    let of_mesh = |names: &[&[u8]]| match hello::read(&records(&client_hello(&alpn(names)), 1000), HELLO) {
+        Hello::Whole(asked) => asked.of_mesh,
+        other => panic!("{other:?}"),
+    };
+    for name in [&b"istio"[..], b"istio-peer-exchange", b"istio-http/1.0", b"istio-http/1.1", b"istio-h2"] {
+        assert!(of_mesh(&[name]) && of_mesh(&[b"h2", name]) && of_mesh(&[name, b"foo"]));
+    }
+    for name in [&b""[..], b"istio-", b"Istio", b"istio-h3", b"h2", b"istio-http/1.1 "] {
+        assert!(!of_mesh(&[name]), "{name:?}");
+    }
+    assert!(!of_mesh(&[]));
+    let twice = [alpn(&[b"h2"]), alpn(&[b"istio"])].concat();
+    assert_eq!(hello::read(&records(&client_hello(&twice), 1000), HELLO), Hello::Malformed);
+    let names = [NAME, NAME].concat();
+    assert_eq!(hello::read(&records(&client_hello(&names), 1000), HELLO), Hello::Malformed);
+    let mut short = alpn(&[b"istio"]);
+    short[6] = 9;
+    assert_eq!(hello::read(&records(&client_hello(&short), 1000), HELLO), Hello::Malformed);
+}
+
+/// Pieces of one byte cost no more than they must: what is not whole is not put together.
+#[test]
+fn a_hello_of_many_records_is_read_or_refused() {
+    let padding = [&[0, 21, 0x3f, 0xff][..], &[0; 0x3fff]].concat();
+    let long = client_hello(&[alpn(&[b"istio"]), padding].concat());
+    let named = Hello::Whole(Asked { sni: None, of_mesh: true });
+    assert_eq!(hello::read(&records(&long, long.len() / 60), HELLO), named);
+    assert_eq!(hello::read(&records(&long, long.len() / 70), HELLO), Hello::Malformed, "too many records");
+    assert_eq!(
+        hello::read(&[&[22, 3, 1, 0xff, 0xff, 1, 1, 0xff][..], &vec![0; HELLO]].concat(), HELLO),
+        Hello::Malformed
+    );
+}
+
 #[test]
 fn no_bytes_make_it_panic() {
     let hello = records(&client_hello(NAME), 30);

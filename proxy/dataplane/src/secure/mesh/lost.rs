@@ -49,7 +49,7 @@ impl WorkloadTls {
     async fn end(&self, drain: &Drain, lost: &Lost, serving: impl Future<Output = ()>) {
         tracing::debug!(reason = lost.reason, "the client is verified no longer");
         self.ended.count(lost.reason);
-        drain.begin();
+        drain.begin_because(lost.reason);
         let mut serving = pin!(serving);
         if timeout(lost.grace, &mut serving).await.is_err() {
             drain.cut().cancel();

@@ -51,6 +51,7 @@ async fn a_root_that_is_trusted_no_longer_ends_its_clients() {
     stage.peers().trust(&certs::Authority::mint("other").unwrap());
     let (bytes, ended) = last(&mut client).await;
     assert!(bytes.is_empty() && ended.is_err());
+    assert_eq!(&*stage.node.stories(1).await.remove(0).details, "incomplete_chain");
     let status = stage.peers().certificates.status();
     let server = status.iter().find(|one| one.whose == SERVER).unwrap();
     assert_eq!(server.ended.iter().map(|(_, count)| count).sum::<u64>(), 1, "{:?}", server.ended);
