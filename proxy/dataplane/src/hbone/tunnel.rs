@@ -8,11 +8,11 @@
 //! | 401 | policy lets nothing of this caller pass |
 //! | 503 | no snapshot, a limit of ours, or the application cannot be reached |
 
-use std::{convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
+use std::{any::Any, convert::Infallible, future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use h2::{RecvStream, server::SendResponse};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, request::Parts};
 use mesh::{Declared, Snapshot};
 use observe::{
     Record,
@@ -52,6 +52,17 @@ struct Not {
     story: Box<Record>,
 }
 
+/// A tunnel that may be opened.
+struct Opened {
+    connection: Connection,
+    /// The application, where it is reached already.
+    application: Option<TcpStream>,
+    permits: Permits,
+}
+
+/// Its places among the connections.
+type Permits = Box<dyn Any + Send + Sync>;
+
 /// Opens a tunnel and serves it to its end.
 pub(super) async fn open<D: Decide>(
     server: Arc<Server<D>>,
@@ -66,36 +77,18 @@ pub(super) async fn open<D: Decide>(
     if let Some(mesh) = &mut mesh {
         mesh.mark_unchanged();
     }
-    let opening = async {
-        let address = connect::destination(&head).and_then(|address| {
-            server.entrance.check(&server.house, address)?;
-            Ok(address)
-        });
-        let address = address.map_err(|bad| Not::bad(&server, bad))?;
-        let permits = permits(&server)?;
-        let connection = server
-            .entrance
-            .connection(&server.house, &server.client, (address, &drain))
-            .ok_or_else(|| Not::limit(&server, "no_captured_pods"))?;
-        let application = application(&server, &connection).await?;
-        Ok((connection, application, permits))
-    };
     let opened = tokio::select! {
         biased;
         _ = poll_fn(|cx| answer.poll_reset(cx)) => return server.cancelled(),
-        opened = opening => opened,
+        opened = opening(&server, &head, &drain) => opened,
     };
     server.answered();
-    let (connection, application, permits) = match opened {
+    let Opened { connection, application, permits } = match opened {
         Ok(opened) => opened,
-        Err(Not { status, mut story }) => {
-            story.status = Some(status.as_u16());
-            head.method.as_str().clone_into(&mut story.method);
-            let authority = head.uri.authority().map_or("", |authority| authority.as_str());
-            story.authority = without_userinfo(authority).chars().take(AUTHORITY_BYTES).collect();
-            tracing::debug!(%status, reason = %story.details, "tunnel refused");
+        Err(not) => {
+            let status = not.status;
             // Told before it is answered: whoever has the answer finds the record.
-            server.house.recorder.record(*story);
+            server.house.recorder.record(*not.told(&head));
             let _ = answer.send_response(status_alone(status), true);
             return;
         }
@@ -110,8 +103,20 @@ pub(super) async fn open<D: Decide>(
     }
 }
 
+/// Everything before the answer.
+async fn opening<D: Decide>(server: &Server<D>, head: &Parts, drain: &Arc<Drain>) -> Result<Opened, Not> {
+    let (house, entrance) = (&server.house, &server.entrance);
+    let address = connect::destination(head).map_err(|bad| Not::bad(server, bad))?;
+    entrance.check(house, address).map_err(|bad| Not::bad(server, bad))?;
+    let permits = permits(server)?;
+    let connection = entrance.connection(house, &server.client, (address, drain));
+    let connection = connection.ok_or_else(|| Not::limit(server, "no_captured_pods"))?;
+    let application = application(server, &connection).await?;
+    Ok(Opened { connection, application, permits })
+}
+
 /// Each tunnel is a connection among the others.
-fn permits<D: Decide>(server: &Server<D>) -> Result<Box<dyn std::any::Any + Send + Sync>, Not> {
+fn permits<D: Decide>(server: &Server<D>) -> Result<Permits, Not> {
     let limits = &server.house.limits;
     let of_pod = match &server.entrance.to {
         To::Pod(held) => {
@@ -182,6 +187,17 @@ async fn while_permitted<D: Decide>(
 }
 
 impl Not {
+    /// Its story, with what was asked for.
+    fn told(self, head: &Parts) -> Box<Record> {
+        let Self { status, mut story } = self;
+        story.status = Some(status.as_u16());
+        head.method.as_str().clone_into(&mut story.method);
+        let authority = head.uri.authority().map_or("", |authority| authority.as_str());
+        story.authority = without_userinfo(authority).chars().take(AUTHORITY_BYTES).collect();
+        tracing::debug!(%status, reason = %story.details, "tunnel refused");
+        story
+    }
+
     fn bad<D>(server: &Server<D>, bad: Bad) -> Self {
         let story = Self::story(server, bad.name(), "-");
         Self { status: StatusCode::BAD_REQUEST, story }

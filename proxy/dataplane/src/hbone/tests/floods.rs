@@ -184,8 +184,8 @@ async fn more_than_the_window_or_on_a_stream_that_is_none_ends_the_connection() 
     let data = frame(DATA, 0, 1, &[0; 16_384]);
     let _ = flood(&mut frames, |_| data.clone(), 20_000).await;
     let mut ended = false;
-    while let Some(frame) = frames.next().await {
-        ended |= matches!(frame.kind, RESET | GOAWAY);
+    while !ended && let Some(frame) = frames.next().await {
+        ended = matches!(frame.kind, RESET | GOAWAY);
     }
     assert!(ended || frames.say(&data).await.is_err());
     // Streams backwards, even ones, and data before headers.
