@@ -87,3 +87,23 @@ async fn handshakes_are_counted_by_workload_and_outcome() {
     assert_eq!(server.handshakes, [("full", 1), ("no_certificate", 1)]);
     assert!(server.waits.is_none() && server.identity.as_ref().unwrap().to_string() == id("default"));
 }
+
+#[tokio::test]
+async fn connections_that_have_ended_leave_nothing_behind() {
+    let stage = Stage::new(&[BASE]).await;
+    let (raw, http) = (App::echo(stage.node.server.ip).await, mirror(stage.node.server.ip).await);
+    for _ in 0..3 {
+        let mut client = open(&stage, &raw).await;
+        client.shutdown().await.unwrap();
+        let _ = last(&mut client).await;
+        let mut client = stage.secured(&http, HTTP1).await;
+        assert_eq!(request(&mut client, &get("/", "connection: close\r\n")).await.0, 200);
+        let _ = last(&mut client).await;
+        drop(stage.secured(&raw, BYTES).await);
+        drop(stage.secured(&http, &[b"istio-h2"]).await);
+    }
+    let began = std::time::Instant::now();
+    let report = stage.node.end().await;
+    let limit = Duration::from_millis(Limits::default().drain_timeout_ms);
+    assert!(report.cut == 0 && began.elapsed() < limit, "{report:?}");
+}
