@@ -120,7 +120,7 @@ async fn envoy_with_a_bad_certificate_or_authority_is_refused() {
     for (who, authority, outcome) in [
         (&kit, "127.0.0.1:15008", None),
         (&kit, "127.0.0.2:8080", None),
-        (&partner, AUTHORITY, Some("untrusted_issuer")),
+        (&partner, AUTHORITY, Some("bad_signature")),
     ] {
         let exit = loopback().await;
         let (listener, mut cluster) =

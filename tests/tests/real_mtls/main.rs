@@ -52,12 +52,17 @@ fn readme(language: &str) -> String {
 
 /// The README's settings, with our addresses.
 async fn open(more: &str) -> (Proxy, FhirStore) {
+    open_with(STRICT, more).await
+}
+
+/// The same, with these manifests instead.
+async fn open_with(manifests: &str, more: &str) -> (Proxy, FhirStore) {
     let store = fhir_store::start(fhir_store::Settings::default()).await.unwrap();
     let settings = readme("yaml")
         .replace("127.0.0.1:8443", "\"{fhir}\"")
         .replace("127.0.0.1:8080", &format!("\"{}\"", store.addr()));
     let settings = settings + more;
-    let proxy = Proxy::start(&["fhir"], &settings, &[("strict.yaml", STRICT)]).await.unwrap();
+    let proxy = Proxy::start(&["fhir"], &settings, &[("strict.yaml", manifests)]).await.unwrap();
     let began = Instant::now();
     while proxy.page("/readyz").await.unwrap().0 != 200 {
         assert!(began.elapsed() < SOON, "{}", proxy.log());

@@ -122,9 +122,22 @@ async fn openssl_with_weak_keys_and_signatures_is_refused_here_and_served_by_env
     assert_eq!(store.requests(), 4);
 }
 
+const HTTP: &str = "apiVersion: v1
+kind: Service
+metadata: {name: fhir-service, namespace: datamesh}
+spec: {selector: {app: fhir-server}, ports: [{port: 8080, name: http}]}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: fhir-server, namespace: datamesh}
+spec: {selector: {matchLabels: {app: fhir-server}}, template: {metadata: {labels: {app: fhir-server}}}}
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn openssl_gets_no_renegotiation() {
-    let (proxy, store) = open("\n    tls12: true\nlimits: {idleTimeoutMs: 2000}\n").await;
+    // HTTP, so that whoever says nothing is not taken for the client of a server that speaks first.
+    let manifests = format!("{STRICT}---\n{HTTP}");
+    let (proxy, store) = open_with(&manifests, "\n    tls12: true\nlimits: {idleTimeoutMs: 2000}\n").await;
     let written = mint(&proxy, "client");
     let address = proxy.address("fhir").to_string();
     let (certificate, key) = (written.certificate.to_str().unwrap(), written.key.to_str().unwrap());
@@ -152,7 +165,22 @@ fn foreign_session(folder: &Path, written: &Written, port: u16) -> PathBuf {
         .expect("openssl must be installed");
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("ACCEPT")), "openssl's server listens");
-    openssl(&["s_client", "-connect", &address, "-sess_out", session.to_str().unwrap()], folder, b"a\n");
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-connect", &address, "-sess_out"])
+        .arg(&session)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The ticket comes behind the handshake.
+    let began = Instant::now();
+    while fs::metadata(&session).map_or(0, |file| file.len()) == 0 {
+        assert!(began.elapsed() < SOON, "openssl got no ticket of openssl");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(client.stdin.take());
+    client.wait().unwrap();
     drop(server.stdin.take());
     lines.for_each(drop);
     server.wait().unwrap();
