@@ -135,12 +135,13 @@ impl<D> Server<D> {
             let ends = {
                 let tunnels = self.tunnels();
                 let since = if tunnels.open > 0 { Instant::now() } else { tunnels.since };
-                since + limit
+                since.checked_add(limit)
             };
-            if ends <= Instant::now() {
-                return;
+            match ends {
+                Some(ends) if ends <= Instant::now() => return,
+                Some(ends) => sleep_until(ends).await,
+                None => pending().await,
             }
-            sleep_until(ends).await;
         }
     }
 }
@@ -219,7 +220,7 @@ async fn silent(ping: Option<PingPong>, every: Duration) {
     let Some(mut ping) = ping else { return pending().await };
     loop {
         sleep(every).await;
-        match timeout(every * 2, ping.ping(Ping::opaque())).await {
+        match timeout(every.saturating_mul(2), ping.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             // The connection has ended, and tells so itself.
             Ok(Err(_)) => return pending().await,
