@@ -68,7 +68,8 @@ async fn node(
     let pod = capture(&changes, Arc::new(pod)).await;
     let stop = CancellationToken::new();
     let recorder = Arc::clone(&stories) as Arc<dyn Recorder>;
-    let proxy = Proxy::new(Arc::clone(&world.engine), recorder, Arc::new(Limits::default()));
+    let patient = Limits { connect_timeout_ms: 60_000, handshake_timeout_ms: 60_000, ..Limits::default() };
+    let proxy = Proxy::new(Arc::clone(&world.engine), recorder, Arc::new(patient));
     let plumbing = Arc::clone(&kernel) as Arc<dyn Plumbing>;
     // A client that speaks is heard, however busy the machine is; only one of these tests waits for silence.
     let settings = CaptureSettings { detect_timeout_ms: 3_000, ..CaptureSettings::default() };
@@ -242,8 +243,7 @@ async fn pods_do_not_share_connections() {
     for from in [&stage.node.sleep, &twin, &stage.node.sleep, &twin] {
         let to = SocketAddr::new(stage.node.address(9), 5432);
         let mut client = stage.node.connect(from, to).await;
-        client.write_all(b"x").await.unwrap();
-        assert_eq!(in_time(client.read_u8()).await.unwrap(), b'x');
+        echoed(&stage.node, &mut client).await;
     }
     let connections: Vec<_> = peer.asked().iter().map(|asked| asked.connection).collect();
     assert_eq!(connections, [1, 2, 1, 2], "though they are of one workload");
@@ -509,6 +509,18 @@ fn friends(methods: &str) -> String {
     FRIENDS.replace("METHODS", methods)
 }
 
+/// Sends a byte and waits for it.
+async fn echoed(node: &Node, client: &mut TcpStream) {
+    client.write_all(b"\xff").await.unwrap();
+    match in_time(client.read_u8()).await {
+        Ok(byte) => assert_eq!(byte, 0xff),
+        Err(error) => {
+            let told: Vec<_> = node.stories(1).await.into_iter().map(|story| story.details).collect();
+            panic!("{error}: {told:?}");
+        }
+    }
+}
+
 impl Stage {
     /// A call of `datamesh/sleep` to `datamesh/fhir-server`, which is on the other node.
     async fn call_server(&self, port: u16) -> TcpStream {
@@ -579,8 +591,7 @@ async fn from_node_to_node_a_live_tunnel_ends_with_its_permission() {
     let (far, _) = stage.far(&[BASE, &friends("")]).await;
     let app = App::echo(far.address(2)).await;
     let mut client = stage.call_server(app.address.port()).await;
-    client.write_all(b"\xffraw").await.unwrap();
-    in_time(client.read_exact(&mut [0; 4])).await.unwrap();
+    echoed(&stage.node, &mut client).await;
     let others = friends("").replace("sa/default", "sa/somebody");
     far.world.publish(&[BASE, &others], 9);
     assert_reset(client).await;
