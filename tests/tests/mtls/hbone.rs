@@ -6,6 +6,10 @@ use bytes::Bytes;
 use certs::Leaf;
 use h2::{RecvStream, SendStream, client::SendRequest};
 use http::{Method, Request, StatusCode};
+use tests::{
+    harness::{ByteServer, Manner, receive, send},
+    real::free_port,
+};
 use tokio::time::timeout;
 
 use super::{bad, stand::*};
@@ -149,6 +153,77 @@ async fn a_hundred_tunnels_on_one_connection() {
     }
     assert_eq!(stand.store.requests(), 100);
     assert_eq!(stand.handshakes("full").await, 1.0);
+}
+
+/// Sends so many bytes of the pattern into a tunnel, as it takes them, and ends this half.
+async fn send_into(stream: &mut SendStream<Bytes>, bytes: u64) {
+    let mut pattern = Vec::new();
+    send(&mut pattern, bytes).await.unwrap();
+    let mut pattern = Bytes::from(pattern);
+    while !pattern.is_empty() {
+        stream.reserve_capacity(pattern.len());
+        let room = timeout(SOON, std::future::poll_fn(|context| stream.poll_capacity(context))).await;
+        let room = room.expect("room").expect("an open stream").unwrap();
+        let block = pattern.split_to(room.min(pattern.len()));
+        stream.send_data(block, pattern.is_empty()).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_half_of_a_tunnel_ends_by_itself_and_not_a_byte_is_lost() {
+    const MANY: u64 = 64 * 1024 * 1024;
+    for manner in [Manner::EndsFirst(MANY), Manner::EndsLast(MANY)] {
+        let mut application = ByteServer::start(manner).await.unwrap();
+        let stand = Stand::hbone_before(application.address(), STRICT).await;
+        let mut tunnels = open(&stand, &stand.leaf(CLIENT)).await.unwrap();
+        let (status, mut body, mut stream) = ask_for(&mut tunnels, to(AUTHORITY)).await.unwrap();
+        assert_eq!(status, 200);
+        if matches!(manner, Manner::EndsLast(_)) {
+            send_into(&mut stream, MANY).await;
+        }
+        let got = read(&mut body).await.unwrap();
+        assert_eq!(receive(&mut got.as_slice()).await.unwrap(), MANY, "{manner:?}");
+        if matches!(manner, Manner::EndsFirst(_)) {
+            // The application has ended its half long since.
+            send_into(&mut stream, MANY).await;
+        }
+        assert_eq!(timeout(SOON, application.ended()).await.unwrap().unwrap(), MANY, "{manner:?}");
+    }
+}
+
+/// Only whom this names may, at a port that the Service declares so.
+const PORT: &str = "---
+apiVersion: v1
+kind: Service
+metadata: {name: fhir-service, namespace: datamesh}
+spec: {selector: {app: fhir-server}, ports: [{port: 8080, name: NAME}]}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_denied_reaches_nothing_and_is_told_401() {
+    for name in ["tcp-db", "db"] {
+        let application = ByteServer::start(Manner::Greets(b"ready\n")).await.unwrap();
+        let manifests =
+            format!("{STRICT}{}{}", POLICY.replace("SOMEBODY", "other"), PORT.replace("NAME", name));
+        let stand = Stand::hbone_before(application.address(), &manifests).await;
+        let mut tunnels = open(&stand, &stand.leaf(CLIENT)).await.unwrap();
+        let (status, ..) = ask_for(&mut tunnels, to(AUTHORITY)).await.unwrap();
+        assert_eq!((status.as_u16(), application.connections()), (401, 0), "{name}");
+        let other = usual(&stand.clients, "spiffe://cluster.local/ns/datamesh/sa/other");
+        let mut tunnels = open(&stand, &other).await.unwrap();
+        let (status, mut body, _stream) = ask_for(&mut tunnels, to(AUTHORITY)).await.unwrap();
+        let said = timeout(SOON, body.data()).await.unwrap().unwrap().unwrap();
+        assert_eq!((status.as_u16(), &said[..]), (200, &b"ready\n"[..]), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_that_is_down_is_told_503() {
+    let address = ([127, 0, 0, 1], free_port().await.unwrap()).into();
+    let manifests = format!("{STRICT}{}", PORT.replace("NAME", "tcp-db"));
+    let stand = Stand::hbone_before(address, &manifests).await;
+    let mut tunnels = open(&stand, &stand.leaf(CLIENT)).await.unwrap();
+    assert_eq!(ask_for(&mut tunnels, to(AUTHORITY)).await.unwrap().0, 503);
 }
 
 const POLICY: &str = "---

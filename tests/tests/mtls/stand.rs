@@ -58,6 +58,11 @@ impl Stand {
         Self::with(&["fhir"], None, manifests, [certificates, more]).await
     }
 
+    /// Under STRICT, with an entrance of HBONE beside, before another server than the store.
+    pub async fn hbone_before(upstream: SocketAddr, manifests: &str) -> Self {
+        Self::with(&["fhir", "hbone"], Some(upstream), manifests, ["", ""]).await
+    }
+
     /// With an entrance of HBONE beside.
     pub async fn hbone(manifests: &str) -> Self {
         Self::with(&["fhir", "hbone"], None, manifests, ["", ""]).await
