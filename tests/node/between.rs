@@ -256,6 +256,33 @@ fn none_failed(load: Program, least: u64, cluster: &Cluster) {
     assert!(matches!(numbers.as_slice(), [done, 0] if *done > least), "{said}\n{}", cluster.told());
 }
 
+/// The end of a certificate's life alone ends nothing: both sides have new ones long before.
+#[test]
+fn a_kept_session_outlives_the_certificates_under_which_it_began() {
+    let cluster = cluster(STRICT, ", leafSeconds: 5, intermediateSeconds: 10");
+    let wire = cluster.wire().unwrap();
+    let to = cluster.at("far", 0, LINES).to_string();
+    let kept = cluster.of("near").in_pod("near", &["load", &to, "2", "kept"]).unwrap();
+    kept.line("well", SOON).unwrap_or_else(|error| panic!("{error}\n{}", cluster.told()));
+    let renewals = |name: &str| {
+        let identity = format!("sa/{name}\"");
+        cluster.of(name).metric("fhirward_workload_certificate_renewals_total", &[&identity]).unwrap()
+    };
+    let before = [renewals("near"), renewals("far")];
+    // Renewed after half of its life at the earliest: the certificates of the beginning, and the ones after them, are over.
+    eventually("both sides' certificates are other ones", LONG, || {
+        let now = [renewals("near"), renewals("far")];
+        if now.iter().zip(before).all(|(now, before)| *now >= before + 5.0) {
+            Ok(())
+        } else {
+            Err(format!("{now:?}"))
+        }
+    })
+    .unwrap();
+    none_failed(kept, 100, &cluster);
+    wire.seen().assert_sealed();
+}
+
 /// The files of the roots that are trusted now.
 fn roots(cluster: &Cluster) -> Vec<String> {
     let files = std::fs::read_dir(cluster.authority()).unwrap().flatten();
