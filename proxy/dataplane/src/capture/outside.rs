@@ -150,7 +150,7 @@ async fn with_identity<D: Decide>(
 
 /// Carries bytes for as long as the destination is verified.
 async fn through(client: Rewound<Wire>, reached: Reached, cut: &CancellationToken) -> Carried {
-    let Reached { wire, mut verified } = reached;
+    let Reached { wire, mut verified, .. } = reached;
     let stop = async {
         tokio::select! {
             () = cut.cancelled() => "drain_timeout",

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     Limits,
-    hbone::{Lane, Lanes},
+    hbone::{Lane, Lanes, Until},
     refusal::UpstreamFault,
     wire::Wire,
 };
@@ -57,6 +57,8 @@ pub(crate) struct Http1 {
     /// The connection is over; it must not be driven again.
     pub(super) done: bool,
     since: Instant,
+    /// It takes no request later.
+    until: Until,
     /// The one timer of this connection, for whatever its user waits for.
     pub(crate) sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -78,7 +80,7 @@ impl Http1 {
     /// Whether it can take a request now.
     fn idle(&mut self) -> bool {
         self.drive(&mut Context::from_waker(Waker::noop()));
-        !self.done && self.sender.is_ready()
+        !self.done && !self.until.is_over() && self.sender.is_ready()
     }
 
     /// After a 101: the connection, and what came behind the head.
@@ -97,13 +99,14 @@ impl Http1 {
 #[derive(Debug)]
 pub(crate) struct Http2 {
     pub(super) sender: http2::SendRequest<UpstreamRequestBody>,
+    until: Until,
     active: Arc<AtomicUsize>,
 }
 
 impl Http2 {
     fn share(&self) -> Self {
         self.active.fetch_add(1, Ordering::Relaxed);
-        Self { sender: self.sender.clone(), active: Arc::clone(&self.active) }
+        Self { sender: self.sender.clone(), until: self.until, active: Arc::clone(&self.active) }
     }
 }
 
@@ -176,7 +179,7 @@ impl Pool {
 
     /// Opens a connection for one request at a time.
     pub(super) async fn open(&self) -> Result<Box<Http1>, UpstreamFault> {
-        let socket = self.connect(ALPN_HTTP1).await?;
+        let (socket, until) = self.connect(ALPN_HTTP1).await?;
         let (sender, connection) = http1::Builder::new()
             .max_headers(RESPONSE_HEADERS)
             .max_buf_size(RESPONSE_BUFFER)
@@ -184,7 +187,7 @@ impl Pool {
             .await
             .map_err(|_| UpstreamFault::ConnectFailed)?;
         let since = Instant::now();
-        Ok(Box::new(Http1 { connection, sender, done: false, since, sleep: None }))
+        Ok(Box::new(Http1 { connection, sender, done: false, since, until, sleep: None }))
     }
 
     /// A share of an open HTTP/2 connection, or of a new one.
@@ -197,7 +200,7 @@ impl Pool {
         if let Some(found) = self.shared_now()? {
             return Ok((found, Reused::Yes));
         }
-        let socket = self.connect(ALPN_HTTP2).await?;
+        let (socket, until) = self.connect(ALPN_HTTP2).await?;
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -213,7 +216,7 @@ impl Pool {
                 tracing::debug!(%error, "HTTP/2 upstream connection ended");
             }
         });
-        let ours = Http2 { sender, active: Arc::new(AtomicUsize::new(1)) };
+        let ours = Http2 { sender, until, active: Arc::new(AtomicUsize::new(1)) };
         let share = ours.share();
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).push(ours);
         Ok((share, Reused::No))
@@ -222,7 +225,7 @@ impl Pool {
     /// The pool's own hold on a connection counts as one user of it.
     fn shared_now(&self) -> Result<Option<Http2>, UpstreamFault> {
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.retain(|one| !one.sender.is_closed());
+        shared.retain(|one| !one.sender.is_closed() && !one.until.is_over());
         let free = |one: &&Http2| one.active.load(Ordering::Relaxed) <= STREAMS_PER_CONNECTION;
         match shared.iter().find(free) {
             Some(found) => Ok(Some(found.share())),
@@ -231,15 +234,16 @@ impl Pool {
         }
     }
 
-    async fn connect(&self, alpn: &[&[u8]]) -> Result<Upstream, UpstreamFault> {
+    async fn connect(&self, alpn: &[&[u8]]) -> Result<(Upstream, Until), UpstreamFault> {
         let _waiting = Waiting::begin(&self.pending, self.limits.pending_per_upstream)?;
         if let Reach::Outward(departure, lanes) = &self.reach {
-            let Reached { wire, verified } = reach(departure, lanes, alpn, &self.limits).await?;
-            return Ok(match verified {
+            let Reached { wire, verified, until } = reach(departure, lanes, alpn, &self.limits).await?;
+            let upstream = match verified {
                 // The tunnel itself ends with its connection.
                 Verified::Tunnel(_) => Upstream::new(wire),
                 Verified::Tls(lost) => Upstream::until(wire, lost),
-            });
+            };
+            return Ok((upstream, until));
         }
         let limit = Duration::from_millis(self.limits.connect_timeout_ms);
         let connecting = async {
@@ -253,7 +257,7 @@ impl Pool {
             .map_err(|_| UpstreamFault::ConnectTimeout)?
             .map_err(|_| UpstreamFault::ConnectFailed)?;
         socket.set_nodelay(true).map_err(|_| UpstreamFault::ConnectFailed)?;
-        Ok(Upstream::new(Wire::tcp(socket)))
+        Ok((Upstream::new(Wire::tcp(socket)), Until::FOREVER))
     }
 
     /// Closes what was idle for too long, or was closed by the upstream. `true`: nothing is left.
@@ -265,7 +269,7 @@ impl Pool {
             idle.len()
         };
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.retain(|one| !one.sender.is_closed());
+        shared.retain(|one| !one.sender.is_closed() && !one.until.is_over());
         kept == 0 && shared.is_empty() && self.pending.load(Ordering::Relaxed) == 0
     }
 }

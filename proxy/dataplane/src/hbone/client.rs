@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -67,14 +67,41 @@ impl Patience {
     }
 }
 
-/// Why a connection was ended by us, once it was.
-#[derive(Debug, Default)]
+/// A connection's end: why, once it was ended by us, and until when it may be used for what is new.
+#[derive(Debug)]
 pub(crate) struct Ended {
     why: OnceLock<&'static str>,
     token: CancellationToken,
+    until: Until,
+}
+
+/// The end of a server's certificate, in Unix seconds. What is under way then goes on; nothing new begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Until(pub(crate) i64);
+
+impl Until {
+    /// Of what has no certificate.
+    pub(crate) const FOREVER: Self = Self(i64::MAX);
+
+    pub(crate) fn is_over(self) -> bool {
+        if self == Self::FOREVER {
+            return false;
+        }
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).is_ok_and(|now| now > self.0)
+    }
 }
 
 impl Ended {
+    fn new(until: Until) -> Self {
+        Self { why: OnceLock::new(), token: CancellationToken::new(), until }
+    }
+
+    /// Until when something new may begin.
+    pub(crate) fn until(&self) -> Until {
+        self.until
+    }
+
     fn cut(&self, why: &'static str) {
         let _ = self.why.set(why);
         self.token.cancel();
@@ -136,21 +163,25 @@ impl Client {
     ///
     /// # Errors
     /// The peer does not speak it, or not in time.
-    pub(super) async fn open<S>(io: S, lost: Lost, patience: Patience) -> Result<Self, TunnelFault>
+    pub(super) async fn open<S>(
+        io: S,
+        (lost, until): (Lost, Until),
+        patience: Patience,
+    ) -> Result<Self, TunnelFault>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let opening = timeout(patience.answer, handshake(io, patience.tunnels)).await;
         let (sender, connection, ping) = opening.map_err(|_| TunnelFault::Silent)??;
-        let ended = Arc::new(Ended::default());
+        let ended = Arc::new(Ended::new(until));
         tokio::spawn(drive(connection, ping, lost, Arc::clone(&ended), patience));
         Ok(Self { sender, streams: Arc::default(), ended, patience })
     }
 
-    /// Whether it takes requests.
+    /// Whether it takes more tunnels.
     pub(super) fn is_usable(&mut self) -> bool {
         let ready = self.sender.poll_ready(&mut Context::from_waker(Waker::noop()));
-        self.ended.why().is_none() && !matches!(ready, Poll::Ready(Err(_)))
+        self.ended.why().is_none() && !self.ended.until.is_over() && !matches!(ready, Poll::Ready(Err(_)))
     }
 
     /// A place for one more tunnel, where there is one.

@@ -23,7 +23,7 @@ mod stream;
 mod tests;
 mod tunnel;
 
-pub(crate) use client::{Ended, Lost, Patience};
+pub(crate) use client::{Ended, Lost, Patience, Until};
 pub(crate) use entrance::{Entrance, PORT, To, enter};
 pub(crate) use lanes::{Between, From, Lanes};
 pub(crate) use pool::Lane;

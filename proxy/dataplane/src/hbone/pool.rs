@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     Stream,
-    client::{Client, Ended, Failed, Lost, Patience, Place},
+    client::{Client, Ended, Failed, Lost, Patience, Place, Until},
 };
 use crate::refusal::{TunnelFault, UpstreamFault};
 
@@ -72,7 +72,7 @@ impl Lane {
         open: impl Fn() -> F,
     ) -> Result<(Stream, Arc<Ended>), UpstreamFault>
     where
-        F: Future<Output = Result<(S, Lost), UpstreamFault>>,
+        F: Future<Output = Result<(S, (Lost, Until)), UpstreamFault>>,
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         for _ in 0..ATTEMPTS {
@@ -90,7 +90,7 @@ impl Lane {
 
     async fn share<F, S>(&self, open: &impl Fn() -> F) -> Result<Share, UpstreamFault>
     where
-        F: Future<Output = Result<(S, Lost), UpstreamFault>>,
+        F: Future<Output = Result<(S, (Lost, Until)), UpstreamFault>>,
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         if let Some(place) = self.place()? {
@@ -125,7 +125,7 @@ impl Lane {
 
     async fn open<F, S>(&self, open: &impl Fn() -> F) -> Result<Client, UpstreamFault>
     where
-        F: Future<Output = Result<(S, Lost), UpstreamFault>>,
+        F: Future<Output = Result<(S, (Lost, Until)), UpstreamFault>>,
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
         let (io, lost) = open().await?;

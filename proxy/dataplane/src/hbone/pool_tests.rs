@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Between, From, Lane, Lanes, Lost, Patience, Stream, client::Ended};
+use super::{Between, From, Lane, Lanes, Lost, Patience, Stream, Until, client::Ended};
 use crate::{
     capture::PodId,
     refusal::{TunnelFault, UpstreamFault},
@@ -184,12 +184,13 @@ fn connect() -> Option<Request<()>> {
     Request::builder().method("CONNECT").uri("10.0.0.1:80").body(()).ok()
 }
 
-fn never() -> Lost {
-    Box::pin(pending())
+/// Verified for ever.
+fn forever() -> (Lost, Until) {
+    (Box::pin(pending()), Until::FOREVER)
 }
 
 async fn tunnel(lane: &Lane, server: &Arc<Server>) -> Result<(Stream, Arc<Ended>), UpstreamFault> {
-    let open = || async { Ok((server.connect(), never())) };
+    let open = || async { Ok((server.connect(), forever())) };
     timeout(LONG, lane.tunnel(connect, open)).await.expect("it took too long")
 }
 
@@ -446,7 +447,7 @@ async fn a_peer_without_a_sign_of_life_is_given_up() {
     let lane = Lane::new(10, quick);
     let server = Arc::new(Server::new(Does::Echo));
     let freeze = CancellationToken::new();
-    let open = || async { Ok((Freezing { io: server.connect(), freeze: freeze.clone() }, never())) };
+    let open = || async { Ok((Freezing { io: server.connect(), freeze: freeze.clone() }, forever())) };
     let (mut stream, ended) = timeout(LONG, lane.tunnel(connect, open)).await.unwrap().unwrap();
     freeze.cancel();
     assert_eq!(timeout(LONG, ended.wait()).await.unwrap(), "peer_silent");
@@ -508,7 +509,7 @@ async fn who_is_verified_no_longer_is_cut_off_with_all_tunnels() {
             distrust.cancelled().await;
             "untrusted_issuer"
         });
-        Ok((server.connect(), lost))
+        Ok((server.connect(), (lost, Until::FOREVER)))
     };
     let (mut one, ended) = timeout(LONG, lane.tunnel(connect, open)).await.unwrap().unwrap();
     let (mut two, _) = timeout(LONG, lane.tunnel(connect, open)).await.unwrap().unwrap();
@@ -520,6 +521,27 @@ async fn who_is_verified_no_longer_is_cut_off_with_all_tunnels() {
     }
     assert_eq!(ended.why(), Some("untrusted_issuer"));
     assert!(lane.sweep(Instant::now()));
+}
+
+#[tokio::test]
+async fn after_its_servers_date_a_connection_takes_no_more_tunnels_and_keeps_those_it_has() {
+    let (lane, server) = (lane(), Arc::new(Server::new(Does::Echo)));
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let (later, before) = (Until(i64::try_from(now).unwrap() + 3600), Until(i64::try_from(now).unwrap() - 1));
+    let open = || async { Ok((server.connect(), (forever().0, later))) };
+    for _ in 0..2 {
+        timeout(LONG, lane.tunnel(connect, open)).await.unwrap().unwrap();
+        assert_eq!(server.opened(), 1);
+    }
+    let late = Lane::new(10, patience());
+    let open = || async { Ok((server.connect(), (forever().0, before))) };
+    let (mut first, _) = timeout(LONG, late.tunnel(connect, open)).await.unwrap().unwrap();
+    timeout(LONG, late.tunnel(connect, open)).await.unwrap().unwrap();
+    assert_eq!(server.opened(), 3);
+    first.write_all(b"still").await.unwrap();
+    let mut read = [0; 5];
+    timeout(LONG, first.read_exact(&mut read)).await.unwrap().unwrap();
+    assert_eq!(&read, b"still");
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ mod tests;
 use std::{fmt, future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Uri, header};
+use identity::spiffe::peer_of;
 use mesh::{Snapshot, Toward, Tunnel, TunnelWay};
 use policy::SpiffeId;
 use socket2::SockRef;
@@ -26,7 +27,7 @@ use crate::{
     Limits,
     authorize::PermittedOutside,
     capture::PodId,
-    hbone::{Between, Ended, From, Lane, Lanes, Lost, Patience},
+    hbone::{Between, Ended, From, Lane, Lanes, Lost, Patience, Until},
     refusal::{TunnelFault, UpstreamFault},
     secure::{Connected, Outgoing, Speaking, WorkloadTls},
     wire::{Prefixed, Wire},
@@ -86,6 +87,8 @@ pub(crate) struct Hints {
 pub(crate) struct Reached {
     pub(crate) wire: Wire,
     pub(crate) verified: Verified,
+    /// Nothing new begins on it later.
+    pub(super) until: Until,
 }
 
 /// For as long as a destination is verified.
@@ -167,9 +170,9 @@ pub(super) async fn reach(
     let own = departure.identity(limits).await?;
     match departure.tunnel.way {
         TunnelWay::Sidecar => {
-            let (tls, lost) =
+            let (tls, (lost, until)) =
                 departure.secure(Speaking::Sidecar, (alpn, departure.sni.as_deref()), limits).await?;
-            Ok(Reached { wire: Wire::Tls(tls), verified: Verified::Tls(lost) })
+            Ok(Reached { wire: Wire::Tls(tls), verified: Verified::Tls(lost), until })
         }
         TunnelWay::Hbone(at) => {
             let between = Between { own: &own, expected: departure.tunnel.expected(), sni: None };
@@ -177,7 +180,8 @@ pub(super) async fn reach(
             let lane = lanes.lane(departure.from(at), between, make);
             let open = || departure.secure(Speaking::Hbone, (ALPN_HBONE, None), limits);
             let (stream, ended) = lane.tunnel(|| departure.request(), open).await?;
-            Ok(Reached { wire: Wire::Tunnel(Box::new(stream)), verified: Verified::Tunnel(ended) })
+            let until = ended.until();
+            Ok(Reached { wire: Wire::Tunnel(Box::new(stream)), verified: Verified::Tunnel(ended), until })
         }
     }
 }
@@ -219,7 +223,7 @@ impl Departure {
         kind: Speaking,
         (alpn, sni): (&[&[u8]], Option<&str>),
         limits: &Limits,
-    ) -> Result<(Tls, Lost), UpstreamFault> {
+    ) -> Result<(Tls, (Lost, Until)), UpstreamFault> {
         let limit = Duration::from_millis(limits.connect_timeout_ms);
         let socket = timeout(limit, self.connect()).await.map_err(|_| UpstreamFault::ConnectTimeout)?;
         let socket = socket.map_err(|error| {
@@ -233,6 +237,8 @@ impl Departure {
                 tracing::debug!(%error, at = %self.at(), "a destination is not believed");
                 TunnelFault::Handshake(error.0)
             })?;
+        let leaf = io.get_ref().1.peer_certificates().and_then(|chain| peer_of(chain.first()?).ok());
+        let until = Until(leaf.map_or(0, |peer| peer.not_after));
         let (own, moved) = (Arc::clone(&self.own), self.moved());
         let lost = async move {
             tokio::select! {
@@ -240,7 +246,7 @@ impl Departure {
                 why = moved => why,
             }
         };
-        Ok((io, Box::pin(lost)))
+        Ok((io, (Box::pin(lost), until)))
     }
 
     async fn connect(&self) -> std::io::Result<TcpStream> {

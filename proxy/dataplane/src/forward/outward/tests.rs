@@ -403,7 +403,7 @@ async fn another_identity_of_our_own_ends_its_connections() {
 async fn a_kept_upstream_fails_once_its_server_is_verified_no_longer() {
     let stage = Stage::new(TunnelKind::Sidecar);
     let peer = stage.peer("remote", Does::EchoTls).await;
-    let Reached { wire, verified } = stage.reach(&stage.departure(peer.address).await).await.unwrap();
+    let Reached { wire, verified, .. } = stage.reach(&stage.departure(peer.address).await).await.unwrap();
     let Verified::Tls(lost) = verified else { panic!("TLS") };
     let mut upstream = crate::forward::Upstream::until(wire, lost);
     upstream.write_all(b"hello").await.unwrap();
