@@ -131,7 +131,6 @@ async fn mutual<D: Decide>(house: Arc<House<D>>, tls: &Arc<WorkloadTls>, arrived
         .with_client_certificate(Some(client.header.clone()))
         .inside(Arc::new(captured));
     let talk = Talk::new(Wire::Tls(io), Arc::clone(&drain)).agreed(speaks);
-    let patience = Duration::from_millis(house.limits.drain_timeout_ms);
     let serving = Box::pin(speak(house, connection, talk));
-    tls.while_verified(&client, &drain, patience, serving).await;
+    tls.while_verified(&client, &drain, serving).await;
 }

@@ -81,7 +81,6 @@ impl<D> Drop for Place<D> {
 /// Serves a connection whose client was verified, to its end.
 pub(super) async fn serve<D: Decide>(house: Arc<House<D>>, entrance: Entrance, io: Io, client: Client) {
     let tls = Arc::clone(&entrance.tls);
-    let patience = Duration::from_millis(house.limits.drain_timeout_ms);
     let drain = Arc::new(Drain::within(&entrance.drain(&house)));
     let client = Arc::new(client);
     let server = Arc::new(Server {
@@ -94,7 +93,7 @@ pub(super) async fn serve<D: Decide>(house: Arc<House<D>>, entrance: Entrance, i
     });
     // The server itself goes with its last tunnel: it holds the drain, by which its life is told.
     let serving = Box::pin(drive(server, io));
-    tls.while_verified(&client, &drain, patience, serving).await;
+    tls.while_verified(&client, &drain, serving).await;
 }
 
 impl<D> Server<D> {

@@ -80,17 +80,25 @@ async fn a_client_that_gives_no_sign_of_life_is_left() {
 }
 
 #[tokio::test]
-async fn a_connection_ends_with_its_clients_certificate() {
+async fn after_its_clients_certificate_a_connection_takes_no_more_tunnels() {
     let limits = Limits { drain_timeout_ms: 100, ..Limits::default() };
     let stage = Stage::with(NOBODY, limits, None).await;
     let echo = App::echo(stage.ip).await;
-    let request = OddRequest { validity: Some(until(4)), ..OddRequest::workload(id("client")) };
+    let request = OddRequest { validity: Some(until(6)), ..OddRequest::workload(id("client")) };
     let leaf = stage.peers.root.issue_odd(&request).unwrap();
     let tunnels = Tunnels::over(stage.dial_with(stage.entrance, Some(&leaf)).await.unwrap()).await;
-    let mut tunnel = tunnels.tunnel(&stage.at(echo.port())).await;
+    let authority = stage.at(echo.port());
+    let mut tunnel = tunnels.tunnel(&authority).await;
     tunnel.write_all(b"\x80").await.unwrap();
     in_time(tunnel.read_u8()).await.unwrap();
-    assert!(in_time(tunnel.read_to_end(&mut Vec::new())).await.is_err());
+    eventually(async || tunnels.status(&authority).await.is_err()).await;
+    // Longer than a drain takes.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    tunnel.write_all(b"\x01").await.unwrap();
+    assert_eq!(in_time(tunnel.read_u8()).await.unwrap(), 1, "what is under way goes on");
+    tunnel.shutdown().await.unwrap();
+    in_time(tunnel.read_to_end(&mut Vec::new())).await.unwrap();
+    drop(tunnel);
     let _ = in_time(tunnels.ended).await.unwrap();
 }
 

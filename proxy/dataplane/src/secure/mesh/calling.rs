@@ -5,13 +5,10 @@ use std::{sync::Arc, time::Duration};
 use identity::spiffe::{Role, handshake_reason};
 use policy::SpiffeId;
 use rustls_pki_types::{CertificateDer, ServerName};
-use tokio::{
-    net::TcpStream,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::{SecureError, Speaking, WorkloadTls, config::Ready, lost::SLEEP_MOST, now};
+use super::{SecureError, Speaking, WorkloadTls, config::Ready, lost::in_its_life, now};
 use crate::wire::{Prefixed, Rewound, Socket};
 
 /// Whom to call, and how.
@@ -66,8 +63,8 @@ impl WorkloadTls {
     }
 
     /// Resolves, with the reason, once a connection that this workload made must be no more: the workload
-    /// has another identity or none, the bundles no longer vouch for the server, or its certificate has
-    /// ended.
+    /// has another identity or none, or the bundles no longer vouch for the server. The end of the server's
+    /// certificate alone does not: it renews in time, and what is under way would be dropped for it.
     pub(crate) async fn server_lost(&self, server: &Server) -> &'static str {
         let why = self.until_lost(server).await;
         self.ended.count(why);
@@ -86,31 +83,20 @@ impl WorkloadTls {
             let bundles = Arc::clone(&trust.borrow_and_update());
             if bundles.version() != version {
                 let Some((leaf, issuers)) = server.chain.split_first() else { return "no_certificate" };
-                match bundles.verify(leaf, issuers, Role::Server, now()) {
+                match bundles.verify(leaf, issuers, Role::Server, in_its_life(end)) {
                     Ok(peer) if peer.id == server.expected => version = bundles.version(),
                     Ok(_) => return "unexpected_identity",
                     Err(error) => return error.name(),
                 }
             }
             drop(bundles);
-            let left = end.saturating_add(1).saturating_sub(now().as_secs());
-            if left == 0 {
-                return "expired";
-            }
-            let pause = sleep(Duration::from_secs(left).min(SLEEP_MOST));
             tokio::select! {
-                () = pause => {}
                 _ = own.changed() => {}
                 // The bundles' keeper ends with the process: then nothing changes any more.
-                ended = trust.changed() => if ended.is_err() { pause_long().await },
+                gone = trust.changed() => if gone.is_err() { std::future::pending().await },
             }
         }
     }
-}
-
-/// The next look at the clock.
-async fn pause_long() {
-    sleep(SLEEP_MOST).await;
 }
 
 async fn call(

@@ -13,8 +13,8 @@
 //! sessions goes with them), and the client's chain is then verified once more: a client certificate
 //! that has expired meanwhile ends the connection. There is no early data, and no resuming where we call.
 //!
-//! A connection ends when its peer is verified no longer: at its certificate's end, or when the bundles
-//! change and do not vouch for it any more.
+//! A connection ends when its peer is trusted no longer: when the bundles change and do not vouch for it any
+//! more. At its client's certificate's end it drains.
 
 mod calling;
 mod certificates;

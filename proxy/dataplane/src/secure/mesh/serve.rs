@@ -46,11 +46,10 @@ pub(crate) async fn mesh_connection<D: Decide>(
         return Box::pin(speak(house, connection, Talk::new(io, drain))).await;
     };
     let connection = connection.with_client_certificate(Some(client.header.clone()));
-    let patience = Duration::from_millis(house.limits.drain_timeout_ms);
     let drain = Arc::new(Drain::within(&drain));
     let talk = Talk::new(io, Arc::clone(&drain)).agreed(speaks);
     let serving = Box::pin(speak(house, connection, talk));
-    tls.while_verified(&client, &drain, patience, serving).await;
+    tls.while_verified(&client, &drain, serving).await;
 }
 
 /// Who is refused gets no answer; the operator gets a reason. Clients that open connections and say

@@ -107,3 +107,35 @@ async fn connections_that_have_ended_leave_nothing_behind() {
     let limit = Duration::from_millis(Limits::default().drain_timeout_ms);
     assert!(report.cut == 0 && began.elapsed() < limit, "{report:?}");
 }
+
+/// Whoever has renewed in time would have to be dropped for it: databases keep their connections.
+#[tokio::test]
+async fn bytes_under_way_outlive_their_clients_certificate_but_not_the_trust_in_it() {
+    let stage = Stage::new(&[BASE, STRICT]).await;
+    let app = App::echo(stage.node.server.ip).await;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let validity = Some(certs::Validity::between(now - 60, now + 6).unwrap());
+    let request = certs::OddRequest { validity, ..certs::OddRequest::workload(id("sleep")) };
+    let leaf = Some(stage.peers().root.issue_odd(&request).unwrap());
+    let client = Client { leaf, alpn: BYTES, ..Client::default() };
+    let mut stream = client.shake(stage.peers(), stage.call(&app).await).await.unwrap();
+    stream.write_all(b"\x80").await.unwrap();
+    assert_eq!(in_time(stream.read_u8()).await.unwrap(), 0x80);
+    let ended = || {
+        let status = stage.peers().certificates.status();
+        status.into_iter().find(|one| one.whose == SERVER).unwrap().ended
+    };
+    eventually(async || ended() == [("expired", 1)]).await;
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    stream.write_all(b"\x81").await.unwrap();
+    assert_eq!(in_time(stream.read_u8()).await.unwrap(), 0x81);
+    // It is nobody's who calls anew.
+    let refused = client.shake(stage.peers(), stage.call(&app).await).await;
+    if let Ok(mut refused) = refused {
+        assert!(last(&mut refused).await.1.is_err());
+    }
+    stage.peers().trust(&certs::Authority::mint("other").unwrap());
+    let (bytes, over) = last(&mut stream).await;
+    assert!(bytes.is_empty() && over.is_err());
+    assert_eq!(ended().len(), 2, "{:?}", ended());
+}
