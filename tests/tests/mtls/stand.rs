@@ -68,9 +68,9 @@ impl Stand {
         Self::with(&["fhir", "hbone"], None, manifests, ["", ""]).await
     }
 
-    /// Under STRICT, before another server than the store.
-    pub async fn before(upstream: SocketAddr) -> Self {
-        Self::with(&["fhir"], Some(upstream), STRICT, ["", ""]).await
+    /// Before another server than the store.
+    pub async fn before(upstream: SocketAddr, manifests: &str, more: &str) -> Self {
+        Self::with(&["fhir"], Some(upstream), manifests, ["", more]).await
     }
 
     async fn with(

@@ -2,7 +2,7 @@
 
 use demo::fhir_store;
 use tests::{
-    harness::{ByteServer, Manner, receive, send},
+    harness::{ByteServer, Manner, receive, repository, send},
     real::Envoy,
 };
 use tokio::{
@@ -54,8 +54,7 @@ async fn http_comes_through_envoys_tunnels() {
 #[tokio::test(flavor = "multi_thread")]
 async fn half_open_tunnels_bring_the_last_byte_both_ways() {
     let kit = Kit::new();
-    // The application ends first, and what its client says after that arrives too; where Envoy at both
-    // ends does not manage it, Envoy at one end is asked for what it can.
+    // The application ends first. (What its client says after that, Envoy does not pass on.)
     let mut application = ByteServer::start(Manner::EndsFirst(MANY)).await.unwrap();
     let (_proxy, _envoy, exit) = pair(&kit, application.address(), "").await;
     let mut socket = soon(TcpStream::connect(exit)).await.unwrap();
@@ -69,6 +68,37 @@ async fn half_open_tunnels_bring_the_last_byte_both_ways() {
     soon(send(&mut socket, MANY)).await.unwrap();
     assert_eq!(soon(receive(&mut socket)).await.unwrap(), MANY);
     assert_eq!(soon(application.ended()).await.unwrap(), MANY);
+}
+
+/// The listener of the README's chapter on HBONE.
+fn readme() -> String {
+    let text = fs::read_to_string(repository().join("README.md")).unwrap();
+    let (_, chapter) = text.split_once("### HBONE\n").unwrap();
+    let (_, block) = chapter.split_once("```yaml\n").unwrap();
+    block.split_once("```").unwrap().0.to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readmes_listener_takes_envoys_tunnels() {
+    let kit = Kit::new();
+    let store = fhir_store::start(fhir_store::Settings::default()).await.unwrap();
+    let listener = readme();
+    let put = listener.replace("address: 127.0.0.1:15008", "address: \"{tunnels}\"");
+    let put = put.replace("upstream: 127.0.0.1:8080", &format!("upstream: \"{}\"", store.addr()));
+    assert!(put.contains("{tunnels}") && put.contains(&store.addr().to_string()), "{listener}");
+    let settings = format!(
+        "listeners:\n{put}mesh: {{manifests: [manifests], workloads: [{{name: datamesh/fhir-server, serviceAccount: fhir-server}}]}}"
+    );
+    let proxy = kit.proxy(&["tunnels"], &settings, "datamesh/fhir-server", "").await;
+    let exit = loopback().await;
+    let (listener, cluster) = client(&kit, exit, proxy.address("tunnels"), (CLIENT, SERVER), AUTHORITY);
+    let _envoy = Envoy::with(&[listener], &[cluster]).await.unwrap();
+    let caller = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = caller.get(format!("http://{exit}/metadata")).send().await.unwrap();
+    assert_eq!(answer.status().as_u16(), 200, "{}", proxy.log());
+    let error = caller.get(format!("http://{}/metadata", proxy.address("tunnels"))).send().await;
+    assert!(error.is_err(), "plaintext is reset, not answered: {error:?}");
+    assert_eq!(store.requests(), 1);
 }
 
 const ONLY: &str = "apiVersion: security.istio.io/v1

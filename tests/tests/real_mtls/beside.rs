@@ -205,7 +205,7 @@ async fn a_forged_header_reaches_the_application_in_a_trailer_by_envoy_alone() {
     envoy.stop().await.unwrap();
     arrived.push(application.finish().await.concat());
     let application = Upstream::start().await;
-    let ours = Stand::before(application.address).await;
+    let ours = Stand::before(application.address, STRICT, "").await;
     let mut io =
         connect(ours.address(), &Arc::new(ours.client(Some(&ours.leaf(CLIENT)), &[])), "a").await.unwrap();
     assert!(served(&ask(&mut io, request).await));
@@ -280,30 +280,63 @@ async fn raw(
     (Envoy::with(&[listener], &[upstream]).await.unwrap(), address, folder)
 }
 
+/// Only these may speak to the port.
+fn only(account: &str) -> String {
+    format!(
+        "{STRICT}---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: only, namespace: datamesh}}
+spec:
+  selector: {{matchLabels: {{app: fhir-server}}}}
+  rules: [{{from: [{{source: {{principals: [cluster.local/ns/datamesh/sa/{account}]}}}}]}}]
+"
+    )
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_lets_a_denied_peer_read_what_the_server_says_first() {
-    let stand = Stand::open(STRICT, "", "").await;
-    for (principal, admitted) in [(CLIENT, true), ("spiffe://cluster.local/ns/datamesh/sa/other", false)] {
-        let application = ByteServer::start(Manner::Greets(b"ready\n")).await.unwrap();
-        let filters = [config::admits(principal), config::tcp("application")];
-        let (_envoy, address, _folder) = raw(&stand, &filters, None, application.address()).await;
+    for (account, admitted) in [("gateway", true), ("other", false)] {
+        let mut applications = Vec::new();
+        for _ in 0..2 {
+            applications.push(ByteServer::start(Manner::Greets(b"ready\n")).await.unwrap());
+        }
+        let [theirs, ours] = applications.as_slice() else { panic!() };
+        let stand = Stand::before(ours.address(), &only(account), "").await;
+        let principal = format!("spiffe://cluster.local/ns/datamesh/sa/{account}");
+        let filters = [config::admits(&principal), config::tcp("application")];
+        let (_envoy, address, _folder) = raw(&stand, &filters, None, theirs.address()).await;
         let client = envoys_client(&stand, Some(&stand.leaf(CLIENT)));
         let mut io = connect(address, &client, "fhir.example").await.unwrap();
         let mut greeting = [0_u8; 6];
         timeout(SOON, io.read_exact(&mut greeting)).await.unwrap().unwrap();
-        assert_eq!((&greeting, application.connections()), (b"ready\n", 1));
+        assert_eq!((&greeting, theirs.connections()), (b"ready\n", 1));
         // Only its own first byte brings the denial.
         io.write_all(b"x").await.unwrap();
         assert_eq!(timeout(SOON, io.read_u8()).await.unwrap().is_ok(), admitted);
+        // Here it gets nothing, not even a connection of its own behind us.
+        let client = Arc::new(stand.client(Some(&stand.leaf(CLIENT)), &["istio"]));
+        let mut io = connect(stand.address(), &client, "fhir.example").await.unwrap();
+        let mut greeting = [0_u8; 6];
+        if admitted {
+            timeout(SOON, io.read_exact(&mut greeting)).await.unwrap().unwrap();
+            assert_eq!((&greeting, ours.connections()), (b"ready\n", 1));
+        } else {
+            io.write_all(b"\xffx").await.unwrap();
+            let read = timeout(SOON, io.read(&mut greeting)).await.unwrap();
+            assert!(read.as_ref().map_or(true, |length| *length == 0), "{read:?}");
+            assert_eq!(ours.connections(), 0);
+        }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn envoy_passes_a_slow_client_hello_on_as_plaintext() {
-    let stand = Stand::open(PERMISSIVE, "", "limits: {handshakeTimeoutMs: 1500}").await;
-    let application = ByteServer::start(Manner::Greets(b"ready\n")).await.unwrap();
+    let greeter = async || ByteServer::start(Manner::Greets(b"ready\n")).await.unwrap();
+    let (theirs, ours) = (greeter().await, greeter().await);
+    let stand = Stand::before(ours.address(), PERMISSIVE, "limits: {handshakeTimeoutMs: 1500}").await;
     let filters = [config::tcp("application")];
-    let (_envoy, address, _folder) = raw(&stand, &filters, Some("0.5s"), application.address()).await;
+    let (_envoy, address, _folder) = raw(&stand, &filters, Some("0.5s"), theirs.address()).await;
     // The first bytes of a ClientHello, and no more for now.
     let hello = [0x16, 0x03, 0x01, 0x02];
     let mut socket = TcpStream::connect(address).await.unwrap();
@@ -315,6 +348,5 @@ async fn envoy_passes_a_slow_client_hello_on_as_plaintext() {
     socket.write_all(&hello).await.unwrap();
     let mut said = Vec::new();
     let _ = timeout(SOON, socket.read_to_end(&mut said)).await.expect("closed in time");
-    assert!(!String::from_utf8_lossy(&said).contains("HTTP"), "{said:?}");
-    assert_eq!(stand.store.requests(), 0);
+    assert_eq!((said.len(), ours.connections()), (0, 0), "{said:?}");
 }
