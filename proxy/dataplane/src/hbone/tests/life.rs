@@ -84,7 +84,7 @@ async fn after_its_clients_certificate_a_connection_takes_no_more_tunnels() {
     let limits = Limits { drain_timeout_ms: 100, ..Limits::default() };
     let stage = Stage::with(NOBODY, limits, None).await;
     let echo = App::echo(stage.ip).await;
-    let request = OddRequest { validity: Some(until(6)), ..OddRequest::workload(id("client")) };
+    let request = OddRequest { validity: Some(until(10)), ..OddRequest::workload(id("client")) };
     let leaf = stage.peers.root.issue_odd(&request).unwrap();
     let tunnels = Tunnels::over(stage.dial_with(stage.entrance, Some(&leaf)).await.unwrap()).await;
     let authority = stage.at(echo.port());

@@ -60,7 +60,9 @@ async fn one_byte_at_a_time_is_the_meshs_tls_all_the_same() {
 #[tokio::test]
 async fn a_slow_hello_is_never_passed_on() {
     let limits = Limits { handshake_timeout_ms: 300, ..Limits::default() };
-    let stage = Stage::build(Build { manifests: &[BASE], limits, ..Build::default() }).await;
+    // However slow the machine is, the first byte is there before silence is.
+    let settings = CaptureSettings { detect_timeout_ms: 60_000, ..CaptureSettings::default() };
+    let stage = Stage::build(Build { manifests: &[BASE], limits, settings, ..Build::default() }).await;
     let (echo, greeter) = (App::echo(stage.node.server.ip).await, greeter(stage.node.server.ip).await);
     let mesh = Client::default().hello(stage.peers());
     let own = Client { alpn: &[b"h2"], ..Client::default() }.hello(stage.peers());
@@ -81,7 +83,7 @@ async fn a_slow_hello_is_never_passed_on() {
 
 #[tokio::test]
 async fn under_strict_a_slow_handshake_is_reset() {
-    let limits = Limits { handshake_timeout_ms: 300, ..Limits::default() };
+    let limits = Limits { handshake_timeout_ms: 1_500, ..Limits::default() };
     let stage = Stage::build(Build { manifests: &[BASE, STRICT], limits, ..Build::default() }).await;
     let app = App::echo(stage.node.server.ip).await;
     let hello = Client::default().hello(stage.peers());

@@ -114,7 +114,7 @@ async fn bytes_under_way_outlive_their_clients_certificate_but_not_the_trust_in_
     let stage = Stage::new(&[BASE, STRICT]).await;
     let app = App::echo(stage.node.server.ip).await;
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
-    let validity = Some(certs::Validity::between(now - 60, now + 6).unwrap());
+    let validity = Some(certs::Validity::between(now - 60, now + 10).unwrap());
     let request = certs::OddRequest { validity, ..certs::OddRequest::workload(id("sleep")) };
     let leaf = Some(stage.peers().root.issue_odd(&request).unwrap());
     let client = Client { leaf, alpn: BYTES, ..Client::default() };
