@@ -149,6 +149,14 @@ impl dataplane::record::Recorder for Tell {
     fn record(&self, record: observe::Record) {
         self.0.record(record);
     }
+
+    fn opened(&self, record: &observe::Record) {
+        self.0.opened(record);
+    }
+
+    fn moved(&self, record: &observe::Record, bytes: (u64, u64)) {
+        self.0.moved(record, bytes);
+    }
 }
 
 fn bind(listeners: &[ListenerSettings]) -> Result<Vec<Bound>, StartError> {

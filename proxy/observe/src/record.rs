@@ -70,6 +70,12 @@ pub struct Record {
     pub from_kernel: bool,
     /// `destination`, or `source` at the gateway.
     pub reporter: Reporter,
+    /// Both ends are on this node, and nobody else reports the source's.
+    pub both_sides: bool,
+    /// A raw connection that was counted when it opened.
+    pub opened: bool,
+    /// Of its bytes (`request_bytes`, `response_bytes`), those that were counted while it lasted.
+    pub counted_bytes: (u64, u64),
 }
 
 /// One side of the exchange, as far as known: Istio's labels.

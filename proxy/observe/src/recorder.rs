@@ -46,6 +46,16 @@ impl Recorder {
         }
     }
 
+    /// Tells that a raw TCP connection opens, whose record follows at its end.
+    pub fn opened(&self, record: &Record) {
+        self.metrics.opened(record);
+    }
+
+    /// Tells of bytes on a raw TCP connection that goes on: from the client, and to it.
+    pub fn moved(&self, record: &Record, bytes: (u64, u64)) {
+        self.metrics.moved(record, bytes);
+    }
+
     /// The counters, for the admin server.
     #[must_use]
     pub fn metrics(&self) -> &Arc<Metrics> {

@@ -21,10 +21,10 @@ use super::{
 use crate::{
     authorize::{self, PermittedOutside},
     forward::{
-        self, ALPN_BYTES, ALPN_HTTP1, ALPN_HTTP2, Carried, Departure, End, Hints, Origin, Reached,
+        self, ALPN_BYTES, ALPN_HTTP1, ALPN_HTTP2, Carried, Counts, Departure, End, Hints, Origin, Reached,
         leave as go,
     },
-    record,
+    record::{self, Recorder},
     refusal::{TunnelFault, UpstreamFault},
     secure::WorkloadTls,
     serve::{Client, Decide, House},
@@ -137,7 +137,11 @@ async fn with_identity<D: Decide>(
             story.destination.workload = Some(Arc::clone(&card.labels));
             story.destination.principal = Some(Arc::clone(&card.principal));
             story.mutual_tls = true;
-            record::carried(&mut story, through(Rewound::new(client, first), reached, cut).await);
+            let (recorder, counts) = (&*house.recorder, Counts::default());
+            record::opened(recorder, &mut story);
+            let client = Rewound::new(client, first);
+            let carried = through((client, reached), cut, (recorder, &story), &counts).await;
+            record::carried(&mut story, carried, &counts);
         }
         Err(fault) => {
             client.abort();
@@ -149,7 +153,12 @@ async fn with_identity<D: Decide>(
 }
 
 /// Carries bytes for as long as the destination is verified.
-async fn through(client: Rewound<Wire>, reached: Reached, cut: &CancellationToken) -> Carried {
+async fn through(
+    (client, reached): (Rewound<Wire>, Reached),
+    cut: &CancellationToken,
+    told: (&dyn Recorder, &Record),
+    counts: &Counts,
+) -> Carried {
     let Reached { wire, mut verified, .. } = reached;
     let stop = async {
         tokio::select! {
@@ -157,7 +166,7 @@ async fn through(client: Rewound<Wire>, reached: Reached, cut: &CancellationToke
             why = verified.lost() => why,
         }
     };
-    let carried = forward::carry(client, wire, stop).await;
+    let carried = forward::carry(client, wire, counts, record::meanwhile(told, counts, stop)).await;
     // A connection that we ended breaks its tunnels, which may be seen first.
     match verified.why() {
         Some(why) if carried.end != End::Closed => Carried { end: End::Cut(why), ..carried },
@@ -213,8 +222,11 @@ pub(super) async fn carry<D: Decide>(
                 held.drain.cut().cancelled().await;
                 "drain_timeout"
             };
-            let carried = forward::carry(client, Socket::with_urgent(server), stop).await;
-            record::carried(&mut story, carried);
+            let (recorder, counts) = (&*house.recorder, Counts::default());
+            record::opened(recorder, &mut story);
+            let stop = record::meanwhile((recorder, &story), &counts, stop);
+            let carried = forward::carry(client, Socket::with_urgent(server), &counts, stop).await;
+            record::carried(&mut story, carried, &counts);
         }
         Err(fault) => {
             client.abort();

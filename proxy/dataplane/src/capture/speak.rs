@@ -19,7 +19,7 @@ use crate::{
     accept::{Connection, Entry},
     authorize::{self, PermittedTcp},
     engine::Refused,
-    forward::{Door, carry},
+    forward::{Counts, Door, carry},
     record,
     serve::{Client, Decide, Drain, House, Speaks, Start, newest, serve},
     wire::{Rewound, Socket, Wire},
@@ -208,8 +208,12 @@ async fn through<D>(
     let mut story = permitted.story;
     match server {
         Ok(server) => {
-            let carried = carry(Rewound::new(wire, first), Socket::with_urgent(server), stop).await;
-            record::carried(&mut story, carried);
+            let (recorder, counts) = (&*house.recorder, Counts::default());
+            record::opened(recorder, &mut story);
+            let stop = record::meanwhile((recorder, &story), &counts, stop);
+            let client = Rewound::new(wire, first);
+            let carried = carry(client, Socket::with_urgent(server), &counts, stop).await;
+            record::carried(&mut story, carried, &counts);
         }
         Err(fault) => {
             wire.abort();

@@ -45,6 +45,7 @@ impl Engine {
         let mut story = record::begin(connection, http::Version::HTTP_11);
         story.protocol = Protocol::Tcp;
         story.http_version = "";
+        story.both_sides = story.from_kernel;
         let result = self.rooms_tcp(connection, &mut story, &mut trace);
         let steps = trace.into_steps();
         let result = match result {

@@ -50,7 +50,7 @@ pub(crate) use body::{BodyFault, ClientBody, Flow, remove_forbidden_trailers};
 pub(crate) use inside::{Door, Inside, Kernel, Passage, leave, prepare};
 pub(crate) use lease::Lease;
 pub(crate) use outward::{ALPN_BYTES, ALPN_HTTP1, ALPN_HTTP2, Departure, Hints, Origin, Reached};
-pub(crate) use raw::{Carried, End, carry};
+pub(crate) use raw::{Carried, Counts, End, carry};
 pub(crate) use tunnel::tunnel;
 pub(crate) use upstream::Upstream;
 

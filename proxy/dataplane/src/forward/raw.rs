@@ -5,6 +5,7 @@ use std::{
     future::poll_fn,
     io,
     pin::{Pin, pin},
+    sync::atomic::{AtomicU64, Ordering},
     task::{Context, Poll, ready},
 };
 
@@ -39,19 +40,53 @@ pub(crate) struct Carried {
     pub(crate) end: End,
 }
 
+/// What has gone through so far, and how much of that was counted.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    up: AtomicU64,
+    down: AtomicU64,
+    counted: (AtomicU64, AtomicU64),
+}
+
+impl Counts {
+    /// What is new since this was asked last: from the client, and to it.
+    pub(crate) fn news(&self) -> (u64, u64) {
+        let new = |now: &AtomicU64, before: &AtomicU64| {
+            let now = now.load(Ordering::Relaxed);
+            now.saturating_sub(before.swap(now, Ordering::Relaxed))
+        };
+        (new(&self.up, &self.counted.0), new(&self.down, &self.counted.1))
+    }
+
+    /// Everything that [`Counts::news`] told.
+    pub(crate) fn counted(&self) -> (u64, u64) {
+        (self.counted.0.load(Ordering::Relaxed), self.counted.1.load(Ordering::Relaxed))
+    }
+
+    fn set(&self, both: &Both) {
+        self.up.store(both.up.count, Ordering::Relaxed);
+        self.down.store(both.down.count, Ordering::Relaxed);
+    }
+}
+
 /// Carries bytes until both sides have closed, one is reset, or `stop` says why not. Under TLS an end
 /// without a word of farewell (close_notify) is a reset: what came before may not be all.
 pub(crate) async fn carry(
     mut client: impl Client,
     mut server: impl Client,
+    counts: &Counts,
     stop: impl Future<Output = &'static str>,
 ) -> Carried {
     let mut both = Both::default();
     let end = {
         let mut stop = pin!(stop);
-        poll_fn(|cx| match both.poll(cx, &mut client, &mut server) {
-            Poll::Ready(end) => Poll::Ready(end),
-            Poll::Pending => stop.as_mut().poll(cx).map(End::Cut),
+        poll_fn(|cx| {
+            let polled = both.poll(cx, &mut client, &mut server);
+            counts.set(&both);
+            match polled {
+                Poll::Ready(end) => Poll::Ready(end),
+                Poll::Pending => stop.as_mut().poll(cx).map(End::Cut),
+            }
         })
         .await
     };

@@ -20,13 +20,19 @@ use crate::{
 };
 
 pub(crate) use labels::{Labels, service_of_host};
-pub(crate) use tcp::{carried, from_host, outside, unreached};
+pub(crate) use tcp::{carried, from_host, meanwhile, opened, outside, unreached};
 
 /// Where stories go. Implementations must not block: a full queue drops and counts (where audit is
 /// not mandatory).
 pub trait Recorder: Send + Sync {
     /// Takes the story of a finished request.
     fn record(&self, record: Record);
+
+    /// A raw connection opens, whose story so far this is; its end is told by [`Recorder::record`].
+    fn opened(&self, _: &Record) {}
+
+    /// Bytes of an open raw connection since this was told last: from the client, and to it.
+    fn moved(&self, _: &Record, _: (u64, u64)) {}
 }
 
 /// A story's beginning: what the connection tells.

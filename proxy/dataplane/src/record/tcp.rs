@@ -1,6 +1,6 @@
 //! The stories of raw TCP connections.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use mesh::Snapshot;
 use observe::{
@@ -8,14 +8,19 @@ use observe::{
     record::{Party, Protocol, Reporter},
 };
 
-use super::{Labels, service_of_host};
+use tokio::time::sleep;
+
+use super::{Labels, Recorder, service_of_host};
 use crate::{
     Refusal,
     capture::Pod,
-    forward::{Carried, End},
+    forward::{Carried, Counts, End},
     refusal::UpstreamFault,
     reply,
 };
+
+/// How often a connection that lasts is told of, as Istio's own proxies do (`tcp_reporting_duration`).
+const TELL_EVERY: Duration = Duration::from_secs(15);
 
 fn begin(peer: SocketAddr) -> Box<Record> {
     let mut story = Box::new(Record::default());
@@ -64,9 +69,40 @@ pub(crate) fn from_host(peer: SocketAddr, address: SocketAddr) -> Box<Record> {
     story
 }
 
+/// A permitted connection opens: both of its ends are there.
+pub(crate) fn opened(recorder: &dyn Recorder, story: &mut Record) {
+    recorder.opened(story);
+    story.opened = true;
+}
+
+/// Waits, and tells meanwhile of what has gone through.
+pub(crate) async fn meanwhile<T>(
+    told: (&dyn Recorder, &Record),
+    counts: &Counts,
+    stop: impl Future<Output = T>,
+) -> T {
+    each(TELL_EVERY, told, counts, stop).await
+}
+
+async fn each<T>(
+    pause: Duration,
+    (recorder, story): (&dyn Recorder, &Record),
+    counts: &Counts,
+    stop: impl Future<Output = T>,
+) -> T {
+    let mut stop = pin!(stop);
+    loop {
+        tokio::select! {
+            why = &mut stop => return why,
+            () = sleep(pause) => recorder.moved(story, counts.news()),
+        }
+    }
+}
+
 /// What went through, and how it ended.
-pub(crate) fn carried(story: &mut Record, carried: Carried) {
+pub(crate) fn carried(story: &mut Record, carried: Carried, counts: &Counts) {
     (story.request_bytes, story.response_bytes) = (carried.up, carried.down);
+    story.counted_bytes = counts.counted();
     let (flags, details) = match carried.end {
         End::Closed => ("-", "closed"),
         End::ClientReset => ("DC", "downstream_remote_disconnect"),
@@ -83,4 +119,65 @@ pub(crate) fn unreached(story: &mut Record, fault: UpstreamFault) {
     let refusal = Refusal::Upstream(fault);
     story.flags = reply::flags(&refusal);
     story.details = reply::details(&refusal).into_owned();
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::sync::Mutex;
+
+    use tokio::{io::AsyncWriteExt, sync::Notify};
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Told {
+        bytes: Mutex<Vec<(u64, u64)>>,
+        more: Notify,
+    }
+
+    impl Recorder for Told {
+        fn record(&self, _: Record) {}
+
+        fn moved(&self, _: &Record, bytes: (u64, u64)) {
+            self.bytes.lock().unwrap().push(bytes);
+            self.more.notify_one();
+        }
+    }
+
+    async fn pair() -> (tokio::net::TcpStream, tokio::net::TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let connecting = tokio::net::TcpStream::connect(listener.local_addr().unwrap());
+        let (one, other) = tokio::join!(connecting, listener.accept());
+        (one.unwrap(), other.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn bytes_are_told_while_the_connection_lasts_and_each_once() {
+        let (mut client, from) = pair().await;
+        let (to, _server) = pair().await;
+        let (told, story, counts) = (Told::default(), Record::default(), Counts::default());
+        let over = Notify::new();
+        let stop = async {
+            over.notified().await;
+            "over"
+        };
+        let pause = Duration::from_millis(5);
+        let carrying = crate::forward::carry(from, to, &counts, each(pause, (&told, &story), &counts, stop));
+        let talking = async {
+            for _ in 0..3 {
+                let before: u64 = told.bytes.lock().unwrap().iter().map(|(up, _)| up).sum();
+                client.write_all(b"12345").await.unwrap();
+                let sum = || told.bytes.lock().unwrap().iter().map(|(up, _)| up).sum::<u64>();
+                while sum() < before + 5 {
+                    told.more.notified().await;
+                }
+            }
+            over.notify_one();
+        };
+        let (carried, ()) = tokio::join!(carrying, talking);
+        let sum: u64 = told.bytes.lock().unwrap().iter().map(|(up, _)| up).sum();
+        assert_eq!((carried.up, sum, counts.counted().0), (15, 15, 15));
+    }
 }

@@ -55,12 +55,12 @@ pub(super) fn tcp_values<'a>(values: &'a Values<'_>) -> Vec<&'a str> {
 const UNKNOWN: &str = "unknown";
 
 /// The values of a record: `unknown` where not known, never absent.
-pub(super) fn values<'a>(record: &'a Record, cluster: &'a str) -> Values<'a> {
+pub(super) fn values<'a>(record: &'a Record, reporter: Reporter, cluster: &'a str) -> Values<'a> {
     let [s1, s2, s3, s4, s5, s6, s7, s8] = party(&record.source, cluster);
     let [d1, d2, d3, d4, d5, d6, d7, d8] = party(&record.destination, cluster);
     let (host, name, namespace) = service(record);
-    let [protocol, code, grpc, flags, security] = exchange(record);
-    let reporter = Cow::Borrowed(match record.reporter {
+    let [protocol, code, grpc, flags, security] = exchange(record, reporter);
+    let reporter = Cow::Borrowed(match reporter {
         Reporter::Destination => "destination",
         Reporter::Source => "source",
     });
@@ -71,8 +71,8 @@ pub(super) fn values<'a>(record: &'a Record, cluster: &'a str) -> Values<'a> {
 }
 
 /// The values with every name `unknown`: where there is no more room for names.
-pub(super) fn nameless<'a>(record: &'a Record, cluster: &'a str) -> Values<'a> {
-    let mut values = values(record, cluster);
+pub(super) fn nameless<'a>(record: &'a Record, reporter: Reporter, cluster: &'a str) -> Values<'a> {
+    let mut values = values(record, reporter, cluster);
     for (value, label) in values.iter_mut().zip(NAMES) {
         if label.starts_with("source_") || label.starts_with("destination_") {
             *value = Cow::Borrowed(UNKNOWN);
@@ -82,7 +82,7 @@ pub(super) fn nameless<'a>(record: &'a Record, cluster: &'a str) -> Values<'a> {
 }
 
 /// Everything of a record that decides on its label values.
-pub(super) fn hash(record: &Record, state: &mut impl Hasher) {
+pub(super) fn hash(record: &Record, reporter: Reporter, state: &mut impl Hasher) {
     for party in [&record.source, &record.destination] {
         feed(state, &party.workload);
         feed(state, &party.principal);
@@ -95,7 +95,7 @@ pub(super) fn hash(record: &Record, state: &mut impl Hasher) {
     feed(state, &record.flags);
     feed(state, &record.mutual_tls);
     feed(state, &(record.protocol as u8));
-    feed(state, &(record.reporter as u8));
+    feed(state, &(reporter as u8));
 }
 
 fn party<'a>(party: &'a Party, cluster: &'a str) -> [Cow<'a, str>; 8] {
@@ -141,7 +141,7 @@ fn service(record: &Record) -> (Cow<'_, str>, Cow<'_, str>, Cow<'_, str>) {
     (owned(host), owned(name), owned(text(&record.service.namespace)))
 }
 
-fn exchange(record: &Record) -> [Cow<'_, str>; 5] {
+fn exchange(record: &Record, reporter: Reporter) -> [Cow<'_, str>; 5] {
     let protocol = match record.protocol {
         Protocol::Http => "http",
         Protocol::Grpc => "grpc",
@@ -151,7 +151,7 @@ fn exchange(record: &Record) -> [Cow<'_, str>; 5] {
         (Protocol::Grpc, Some(status)) => Cow::Owned(status.to_string()),
         _ => Cow::Borrowed(""),
     };
-    let security = match (record.reporter, record.mutual_tls) {
+    let security = match (reporter, record.mutual_tls) {
         (Reporter::Source, _) => UNKNOWN,
         (Reporter::Destination, true) => "mutual_tls",
         (Reporter::Destination, false) => "none",

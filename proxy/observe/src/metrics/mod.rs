@@ -20,7 +20,10 @@ use prometheus::{
     CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
 
-use crate::{ObserveSettings, Record, record::Protocol};
+use crate::{
+    ObserveSettings, Record,
+    record::{Protocol, Reporter},
+};
 
 /// Envoy's default histogram buckets, which Istio uses for milliseconds and bytes alike.
 const BUCKETS: [f64; 19] = [
@@ -77,8 +80,10 @@ struct Istio {
     response_messages: CounterVec,
 }
 
-/// Of raw TCP connections, counted at their end.
+/// Of raw TCP connections.
 struct Tcp {
+    opened: IntCounterVec,
+    closed: IntCounterVec,
     sent: IntCounterVec,
     received: IntCounterVec,
 }
@@ -86,8 +91,16 @@ struct Tcp {
 /// The handles of one set of label values.
 enum Series {
     Requests(Requests),
-    /// Bytes sent to the client, and received from it.
-    Tcp(IntCounter, IntCounter),
+    Tcp(Connections),
+}
+
+struct Connections {
+    opened: IntCounter,
+    closed: IntCounter,
+    /// Bytes to the client.
+    sent: IntCounter,
+    /// Bytes from it.
+    received: IntCounter,
 }
 
 struct Requests {
@@ -171,14 +184,34 @@ impl Metrics {
             self.connections_refused.with_label_values(&[reason]).inc();
             return;
         }
-        match &*self.series(record) {
-            Series::Requests(series) => series.observe(record),
-            Series::Tcp(sent, received) => {
-                sent.inc_by(record.response_bytes);
-                received.inc_by(record.request_bytes);
+        for reporter in reporters(record) {
+            match &*self.series(record, reporter) {
+                Series::Requests(series) => series.observe(record),
+                Series::Tcp(series) => series.close(record),
             }
         }
         self.observe_own(record);
+    }
+
+    /// Counts a raw TCP connection that opens; [`Metrics::observe`] counts its end.
+    pub fn opened(&self, record: &Record) {
+        self.of_connections(record, |series| series.opened.inc());
+    }
+
+    /// Counts bytes of a raw TCP connection that goes on: from the client, and to it.
+    pub fn moved(&self, record: &Record, (from, to): (u64, u64)) {
+        self.of_connections(record, |series| {
+            series.received.inc_by(from);
+            series.sent.inc_by(to);
+        });
+    }
+
+    fn of_connections(&self, record: &Record, count: impl Fn(&Connections)) {
+        for reporter in reporters(record) {
+            if let Series::Tcp(series) = &*self.series(record, reporter) {
+                count(series);
+            }
+        }
     }
 
     fn observe_own(&self, record: &Record) {
@@ -217,35 +250,55 @@ impl Metrics {
 
     /// The handles for a record's labels: known ones, or new ones while there is room, or the
     /// ones of an exchange of which nothing is known.
-    fn series(&self, record: &Record) -> Arc<Series> {
-        let key = self.key(record);
-        let Ok(known) = self.series.read() else { return self.unknown(record) };
+    fn series(&self, record: &Record, reporter: Reporter) -> Arc<Series> {
+        let key = self.key(record, reporter);
+        let Ok(known) = self.series.read() else { return self.unknown(record, reporter) };
         if let Some(series) = known.get(&key) {
             return Arc::clone(series);
         }
         let full = known.len() >= self.max_series;
         drop(known);
         if full {
-            return self.unknown(record);
+            return self.unknown(record, reporter);
         }
-        let series = Arc::new(self.istio.series(&labels::values(record, &self.cluster), record.protocol));
+        let series =
+            Arc::new(self.istio.series(&labels::values(record, reporter, &self.cluster), record.protocol));
         if let Ok(mut known) = self.series.write() {
             known.insert(key, Arc::clone(&series));
         }
         series
     }
 
-    fn unknown(&self, record: &Record) -> Arc<Series> {
-        let values = labels::nameless(record, &self.cluster);
+    fn unknown(&self, record: &Record, reporter: Reporter) -> Arc<Series> {
+        let values = labels::nameless(record, reporter, &self.cluster);
         Arc::new(self.istio.series(&values, record.protocol))
     }
 
     /// A 64-bit hash under a secret of this process. Two sets of labels that met in it would share
     /// a counter: at 10,000 sets the chance is about 1 in 10^11.
-    fn key(&self, record: &Record) -> u64 {
+    fn key(&self, record: &Record, reporter: Reporter) -> u64 {
         let mut state = self.hasher.build_hasher();
-        labels::hash(record, &mut state);
+        labels::hash(record, reporter, &mut state);
         std::hash::Hasher::finish(&state)
+    }
+}
+
+/// Who reports: both sides, where nobody else sees the source's.
+fn reporters(record: &Record) -> impl Iterator<Item = Reporter> + use<> {
+    let source = record.both_sides.then_some(Reporter::Source);
+    std::iter::once(record.reporter).chain(source)
+}
+
+impl Connections {
+    fn close(&self, record: &Record) {
+        if !record.opened {
+            // It came no further than to its refusal; opened less closed is what is open.
+            self.opened.inc();
+        }
+        self.closed.inc();
+        let (from, to) = record.counted_bytes;
+        self.sent.inc_by(record.response_bytes.saturating_sub(to));
+        self.received.inc_by(record.request_bytes.saturating_sub(from));
     }
 }
 
@@ -278,13 +331,12 @@ impl Istio {
         };
         Self {
             tcp: Tcp {
-                sent: tcp(
-                    "istio_tcp_sent_bytes_total",
-                    "Bytes sent to clients by raw TCP connections that have ended.",
-                ),
+                opened: tcp("istio_tcp_connections_opened_total", "Raw TCP connections that opened."),
+                closed: tcp("istio_tcp_connections_closed_total", "Raw TCP connections that ended."),
+                sent: tcp("istio_tcp_sent_bytes_total", "Bytes sent to clients by raw TCP connections."),
                 received: tcp(
                     "istio_tcp_received_bytes_total",
-                    "Bytes received from clients by raw TCP connections that have ended.",
+                    "Bytes received from clients by raw TCP connections.",
                 ),
             },
             requests: keep(
@@ -306,7 +358,12 @@ impl Istio {
         if protocol == Protocol::Tcp {
             let values = labels::tcp_values(values);
             let counter = |counters: &IntCounterVec| counters.with_label_values(&values);
-            return Series::Tcp(counter(&self.tcp.sent), counter(&self.tcp.received));
+            return Series::Tcp(Connections {
+                opened: counter(&self.tcp.opened),
+                closed: counter(&self.tcp.closed),
+                sent: counter(&self.tcp.sent),
+                received: counter(&self.tcp.received),
+            });
         }
         let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
         Series::Requests(Requests {

@@ -129,6 +129,62 @@ fn raw_connections_are_bytes_and_no_requests() {
     assert!(sent.ends_with(" 80") && sent.contains(r#"request_protocol="tcp""#), "{sent}");
     assert!(!sent.contains("response_code"), "{sent}");
     assert!(line("istio_tcp_received_bytes_total{").unwrap().ends_with(" 6"));
+    // Refused before they opened: what is open is opened less closed.
+    for name in ["istio_tcp_connections_opened_total{", "istio_tcp_connections_closed_total{"] {
+        assert!(line(name).unwrap().ends_with(" 2"), "{name}");
+    }
     assert!(line("istio_requests_total{").is_none());
     assert!(line("fhirward_token_checks_total{").is_none());
+}
+
+#[test]
+fn a_connection_is_counted_when_it_opens_while_it_lasts_and_at_its_end() {
+    let metrics = Metrics::new(&ObserveSettings::default());
+    let mut raw = Record { protocol: Protocol::Tcp, status: None, ..record("db.datamesh.svc.cluster.local") };
+    let count = |name: &str| {
+        let page = page(&metrics);
+        let line = page.lines().find(|line| line.starts_with(name)).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    metrics.opened(&raw);
+    raw.opened = true;
+    metrics.moved(&raw, (5, 100));
+    assert_eq!(count("istio_tcp_connections_opened_total{"), 1);
+    assert_eq!(count("istio_tcp_connections_closed_total{"), 0);
+    assert_eq!(count("istio_tcp_sent_bytes_total{"), 100);
+    (raw.request_bytes, raw.response_bytes, raw.counted_bytes) = (7, 150, (5, 100));
+    metrics.observe(&raw);
+    assert_eq!(count("istio_tcp_connections_opened_total{"), 1);
+    assert_eq!(count("istio_tcp_connections_closed_total{"), 1);
+    assert_eq!(count("istio_tcp_sent_bytes_total{"), 150);
+    assert_eq!(count("istio_tcp_received_bytes_total{"), 7);
+}
+
+#[test]
+fn a_connection_between_two_pods_of_the_node_is_reported_for_both() {
+    let metrics = Metrics::new(&ObserveSettings::default());
+    let raw = Record {
+        protocol: Protocol::Tcp,
+        status: None,
+        both_sides: true,
+        mutual_tls: true,
+        response_bytes: 40,
+        ..record("db.datamesh.svc.cluster.local")
+    };
+    metrics.opened(&raw);
+    metrics.observe(&Record { opened: true, ..raw });
+    let page = page(&metrics);
+    for (reporter, policy) in [("source", "unknown"), ("destination", "mutual_tls")] {
+        let of_side = |line: &&str| {
+            line.contains(&format!(r#"reporter="{reporter}""#))
+                && line.contains(&format!(r#"connection_security_policy="{policy}""#))
+        };
+        for (name, value) in
+            [("connections_opened", 1), ("connections_closed", 1), ("sent_bytes", 40), ("received_bytes", 0)]
+        {
+            let start = format!("istio_tcp_{name}_total{{");
+            let line = page.lines().filter(|line| line.starts_with(&start)).find(of_side).unwrap();
+            assert!(line.ends_with(&format!(" {value}")), "{line}");
+        }
+    }
 }

@@ -8,8 +8,8 @@ mod gateway;
 mod host;
 mod inbound;
 mod life;
-mod mtls;
 mod meshed;
+mod mtls;
 mod outbound;
 mod protocol;
 mod raw;
@@ -36,7 +36,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{DrainReport, Limits, Proxy, accept::Bound, hbone::peers::Peers, record::Recorder, testing::World};
+use crate::{
+    DrainReport, Limits, Proxy, accept::Bound, hbone::peers::Peers, record::Recorder, testing::World,
+};
 
 /// Nothing of these tests takes so long, however busy the machine is.
 const LONG: Duration = Duration::from_secs(60);
@@ -96,6 +98,10 @@ pub(super) struct Stories(Mutex<Vec<Record>>);
 impl Recorder for Stories {
     fn record(&self, record: Record) {
         self.0.lock().unwrap().push(record);
+    }
+
+    fn opened(&self, story: &Record) {
+        assert!(!story.opened, "told once");
     }
 }
 

@@ -53,6 +53,8 @@ async fn half_close_goes_through_both_ways() {
         let story = node.stories(1).await.remove(0);
         assert_eq!((story.request_bytes, story.response_bytes), (6, 18), "{route:?}");
         assert_eq!((story.protocol, story.details.as_str()), (observe::record::Protocol::Tcp, "closed"));
+        let both_sides = matches!(route, Route::Between);
+        assert_eq!((story.opened, story.both_sides), (true, both_sides), "{route:?}");
     }
 }
 
