@@ -2,6 +2,12 @@
 
 use std::sync::Arc;
 
+use tests::harness::{ByteServer, Manner};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
 use super::stand::*;
 
 const POLICY: &str = "apiVersion: security.istio.io/v1
@@ -82,3 +88,34 @@ async fn the_workload_is_told_of_the_client_by_us_alone() {
     assert!(only.starts_with(&format!("By={SERVER};Hash=")), "{only}");
     assert!(only.ends_with(&format!(";Subject=\"CN=odd\";URI={CLIENT}")), "{only}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_denied_client_of_a_server_that_speaks_first_reaches_nothing() {
+    let application = ByteServer::start(Manner::Greets(b"ready\n")).await.unwrap();
+    let manifests = format!("{STRICT}---\n{}", ONLY.replace("SOMEBODY", "robot"));
+    let stand = Stand::before(application.address(), &manifests, "").await;
+    let who = |account: &str| usual(&stand.clients, &format!("spiffe://cluster.local/ns/lab/sa/{account}"));
+    for (leaf, permitted) in [(who("other"), false), (who("robot"), true)] {
+        let client = Arc::new(stand.client(Some(&leaf), &["istio"]));
+        let mut io = connect(stand.address(), &client, "fhir.example").await.unwrap();
+        let mut greeting = [0_u8; 6];
+        if !permitted {
+            // No request: nothing that it could say is permitted either.
+            io.write_all(b"\xff").await.unwrap();
+        }
+        let read = timeout(SOON, io.read(&mut greeting)).await.unwrap().unwrap_or(0);
+        assert_eq!(
+            (read, application.connections()),
+            if permitted { (6, 1) } else { (0, 0) },
+            "{greeting:?}"
+        );
+    }
+}
+
+const ONLY: &str = "apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: only, namespace: datamesh}
+spec:
+  selector: {matchLabels: {app: fhir-server}}
+  rules: [{from: [{source: {principals: [cluster.local/ns/lab/sa/SOMEBODY]}}]}]
+";
