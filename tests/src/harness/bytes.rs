@@ -126,7 +126,7 @@ async fn converse(mut socket: TcpStream, manner: Manner) -> io::Result<u64> {
 /// # Errors
 /// When the other side takes no more.
 pub async fn send(io: &mut (impl AsyncWrite + Unpin), bytes: u64) -> io::Result<()> {
-    let block: Vec<u8> = (0..BLOCK).map(|at| u8::try_from(at % PERIOD).unwrap_or_default()).collect();
+    let block = pattern(BLOCK);
     let mut left = bytes;
     while left > 0 {
         let length = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
@@ -141,18 +141,41 @@ pub async fn send(io: &mut (impl AsyncWrite + Unpin), bytes: u64) -> io::Result<
 /// # Errors
 /// When they do not follow the pattern, or the connection ends otherwise than by its end.
 pub async fn receive(io: &mut (impl AsyncRead + Unpin)) -> io::Result<u64> {
+    // From any place within it on there is a block of it.
+    let expected = pattern(BLOCK + PERIOD);
     let mut buffer = vec![0_u8; BLOCK];
-    let mut total = 0_u64;
+    let (mut total, mut place) = (0_u64, 0);
     loop {
         let length = io.read(&mut buffer).await?;
         if length == 0 {
             return Ok(total);
         }
-        for (at, byte) in (total..).zip(buffer.iter().take(length)) {
-            if u64::from(*byte) != at % PERIOD as u64 {
-                return Err(io::Error::other(format!("byte {at} is another one")));
-            }
+        if buffer.get(..length) != expected.get(place..place + length) {
+            return Err(io::Error::other(format!("the {length} bytes from {total} on are others")));
         }
         total += length as u64;
+        place = (place + length) % PERIOD;
+    }
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|at| u8::try_from(at % PERIOD).unwrap_or_default()).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_byte_lost_or_told_twice_is_seen() {
+        let mut whole = Vec::new();
+        send(&mut whole, 3 * BLOCK as u64 + 7).await.unwrap();
+        assert_eq!(receive(&mut whole.as_slice()).await.unwrap(), whole.len() as u64);
+        let mut lost = whole.clone();
+        lost.remove(BLOCK + 5);
+        assert!(receive(&mut lost.as_slice()).await.is_err());
+        whole.splice(0..0, [0]);
+        assert!(receive(&mut whole.as_slice()).await.is_err());
     }
 }
