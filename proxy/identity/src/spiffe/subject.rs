@@ -117,17 +117,20 @@ mod tests {
 
     use super::*;
 
-    /// A name of DER: sets of (kind, tag, value).
-    fn name(sets: &[&[(&[u8], u8, &[u8])]]) -> String {
+    /// Kind, tag, value.
+    type Attribute<'a> = (&'a [u8], u8, &'a [u8]);
+
+    /// A name of DER: sets of attributes.
+    fn name(sets: &[&[Attribute<'_>]]) -> String {
         let wrap = |tag: u8, inside: Vec<u8>| {
             let mut der = vec![tag, u8::try_from(inside.len()).unwrap()];
             der.extend(inside);
             der
         };
-        let attribute = |(kind, tag, value): &(&[u8], u8, &[u8])| {
+        let attribute = |(kind, tag, value): &Attribute<'_>| {
             wrap(0x30, [wrap(6, kind.to_vec()), wrap(*tag, value.to_vec())].concat())
         };
-        let set = |set: &&[(&[u8], u8, &[u8])]| wrap(0x31, set.iter().flat_map(attribute).collect());
+        let set = |set: &&[Attribute<'_>]| wrap(0x31, set.iter().flat_map(attribute).collect());
         let der = wrap(0x30, sets.iter().flat_map(set).collect());
         rfc2253(&X509Name::from_der(&der).unwrap().1)
     }
