@@ -43,8 +43,8 @@ use tokio::{
 use crate::secure::Certificates;
 
 pub(crate) use captured::{Captured, DeclaredProbe, HostConnection};
-pub(crate) use manage::manage;
 pub(crate) use enter::tunnelled;
+pub(crate) use manage::manage;
 pub(crate) use pods::{Held, Pods};
 pub(crate) use speak::{Talk, door, speak};
 pub(crate) use tell::declared;
