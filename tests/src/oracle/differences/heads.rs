@@ -140,7 +140,7 @@ pub(super) const DIFFERENCES: &[Difference] = &[
     Difference {
         what: "TRACE, CONNECT",
         here: "405",
-        reason: "TRACE echoes credentials, and nothing is tunnelled",
+        reason: "TRACE echoes credentials, and nothing is tunnelled but by [HBONE](#hbone)",
         explains: |case, delta| {
             matches!(case.request.method.as_slice(), b"TRACE" | b"CONNECT") && case.refused_with(delta, 405)
         },
