@@ -24,7 +24,7 @@ const LONG: Duration = Duration::from_secs(60);
 /// The destination's workload; its service account is `remote`.
 const REMOTE: &str = "datamesh/remote";
 
-/// A mesh with `datamesh/sleep` (account `default`) here and [`REMOTE`] elsewhere.
+/// A mesh with `datamesh/sleep` and `datamesh/twin` (account `default`) here and [`REMOTE`] elsewhere.
 struct Stage {
     world: World,
     peers: Peers,
@@ -41,6 +41,7 @@ impl Stage {
             let mut late = WorkloadSettings::named("datamesh/late");
             late.service_account = Some("other".to_owned());
             mesh.workloads.push(late);
+            mesh.workloads.push(WorkloadSettings::named("datamesh/twin"));
             mesh.tunnels.insert(REMOTE.to_owned(), TunnelSettings { kind, address: None });
         });
         let peers = Peers::new(&["default", "other", "remote"], world.mesh.subscribe());
@@ -396,6 +397,31 @@ async fn another_identity_of_our_own_ends_its_connections() {
             sleep.service_account = Some("other".to_owned());
         });
         assert_eq!(timeout(LONG, reached.verified.lost()).await.unwrap(), "own_identity_changed");
+    }
+}
+
+/// Each counts its own certificates: the same number of them does not make one of two.
+#[tokio::test]
+async fn what_one_workload_keeps_is_not_used_by_another_of_the_same_account() {
+    for (kind, does) in KINDS {
+        let stage = Stage::new(kind);
+        let peer = stage.peer("remote", does).await;
+        let sleep = stage.departure(peer.address).await;
+        let twin = Departure { own: stage.peers.of("datamesh/twin").await, ..sleep.clone() };
+        let outwards = &stage.forwarder.outwards;
+        let kept = outwards.pool(&sleep).await.unwrap();
+        stage.world.publish_with(&[BASE], 9, |mesh| {
+            let address = (kind == TunnelKind::Hbone).then_some(peer.address);
+            mesh.tunnels.insert(REMOTE.to_owned(), TunnelSettings { kind, address });
+            let sleep = mesh.workloads.iter_mut().find(|one| one.name == "datamesh/sleep").unwrap();
+            sleep.service_account = Some("other".to_owned());
+        });
+        eventually(async || sleep.own.identity().is_some_and(|own| own.to_string() == id("other"))).await;
+        let twins = outwards.pool(&twin).await.unwrap();
+        assert!(!Arc::ptr_eq(&kept, &twins));
+        let _connection = twins.open().await.unwrap();
+        eventually(async || !peer.seen().is_empty()).await;
+        assert_eq!(peer.seen()[0].client.as_ref().unwrap().to_string(), id("default"));
     }
 }
 

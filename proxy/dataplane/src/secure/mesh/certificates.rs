@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, PoisonError, Weak, atomic::AtomicU64},
 };
 
 use identity::spiffe::Supply;
@@ -55,13 +55,15 @@ pub struct Certificates {
     snapshots: Snapshots,
     stop: CancellationToken,
     table: Mutex<HashMap<Whose, Weak<WorkloadTls>>>,
+    /// Numbers what is in service ([`WorkloadTls::generation`]).
+    generations: Arc<AtomicU64>,
 }
 
 impl Certificates {
     /// Certificates from `supply`, for the identities that `snapshots` give. They are followed until `stop`.
     #[must_use]
     pub fn new(supply: Arc<Supply>, snapshots: Snapshots, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { supply, snapshots, stop, table: Mutex::default() })
+        Arc::new(Self { supply, snapshots, stop, table: Mutex::default(), generations: Arc::default() })
     }
 
     /// The mTLS of one workload; made where nobody has it, and kept current for as long as somebody holds
@@ -73,8 +75,8 @@ impl Certificates {
             return tls;
         }
         table.retain(|_, tls| tls.strong_count() > 0);
-        let tls =
-            WorkloadTls::start(whose.clone(), Arc::clone(&self.supply), self.snapshots.clone(), &self.stop);
+        let (supply, generations) = (Arc::clone(&self.supply), Arc::clone(&self.generations));
+        let tls = WorkloadTls::start(whose.clone(), supply, self.snapshots.clone(), generations, &self.stop);
         table.insert(whose, Arc::downgrade(&tls));
         tls
     }

@@ -36,7 +36,9 @@ pub struct WorkloadTls {
     ready: ArcSwapOption<Ready>,
     /// Goes up whenever `ready` changes.
     pub(super) changed: watch::Sender<u64>,
-    generations: AtomicU64,
+    generation: AtomicU64,
+    /// What numbers them, for all workloads.
+    generations: Arc<AtomicU64>,
     pub(super) trust: watch::Receiver<Arc<TrustBundles>>,
     handshakes: Tally,
     calls: Tally,
@@ -92,6 +94,7 @@ impl WorkloadTls {
         whose: Whose,
         supply: Arc<Supply>,
         snapshots: Snapshots,
+        generations: Arc<AtomicU64>,
         stop: &CancellationToken,
     ) -> Arc<Self> {
         let end = stop.child_token();
@@ -101,7 +104,8 @@ impl WorkloadTls {
             snapshots: snapshots.clone(),
             ready: ArcSwapOption::empty(),
             changed: watch::Sender::new(0),
-            generations: AtomicU64::new(0),
+            generation: AtomicU64::new(0),
+            generations,
             trust: supply.trust(),
             handshakes: Tally::default(),
             calls: Tally::default(),
@@ -122,7 +126,8 @@ impl WorkloadTls {
             (None, None) => return,
             (Some(svid), Some(ready)) if ready.is_of(&svid, &bundles) => return,
             (Some(svid), _) => {
-                self.generations.fetch_add(1, Ordering::Relaxed);
+                let number = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
+                self.generation.store(number, Ordering::Relaxed);
                 Ready::new(svid, bundles, self.tls12)
                     .map(Arc::new)
                     .inspect_err(|error| tracing::error!(%error, "mTLS cannot be set up: a bug of ours"))
@@ -165,9 +170,10 @@ impl WorkloadTls {
         self.ready.load().as_ref().map(|ready| ready.svid().id().clone())
     }
 
-    /// Which certificate and bundles are in service: it goes up when one of them changes. 0: none were yet.
+    /// Whose certificate and which bundles are in service: it goes up when one of them changes, and no two
+    /// workloads have the same but 0, which says that none were yet.
     pub(crate) fn generation(&self) -> u64 {
-        self.generations.load(Ordering::Relaxed)
+        self.generation.load(Ordering::Relaxed)
     }
 
     /// What PeerAuthentication says of a port now; `None`: the workload is not known, or a gateway's.
