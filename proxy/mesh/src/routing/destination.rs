@@ -3,7 +3,8 @@
 //! A name that Services of the mesh bear always leads to workloads, whose policies hold. Addresses
 //! from the settings or a ServiceEntry are used only where no Service bears the name, and where
 //! such an address is a workload's, the workload is meant: no route leads around its policies.
-//! (A loopback address is everybody's on the host: there the port decides whose it is.)
+//! (A loopback address is everybody's on the host: there the port decides whose it is. A ServiceEntry leads
+//! to none but those of workloads.)
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -232,7 +233,12 @@ impl Registry {
             match entry.workloads.get(&port).filter(|endpoints| !endpoints.is_empty()) {
                 Some(endpoints) => Target::Workloads(endpoints.clone().into()),
                 None => match entry.addresses.get(&port) {
-                    Some(addresses) => self.external(addresses.clone()),
+                    Some(addresses) => {
+                        let leads = |address: &&SocketAddr| {
+                            !is_of_the_node(address.ip()) || self.by_upstream.contains_key(*address)
+                        };
+                        self.external(addresses.iter().filter(leads).copied().collect())
+                    }
                     None => Target::Unknown,
                 },
             }
@@ -293,6 +299,16 @@ impl From<Arc<[Endpoint]>> for Target {
     fn from(endpoints: Arc<[Endpoint]>) -> Self {
         Self::Workloads(endpoints)
     }
+}
+
+/// Whether an address means the host that connects to it, or its link: what listens there (upstreams,
+/// admin servers, a cloud's metadata) is for whoever runs the host, and no manifest's to hand out.
+fn is_of_the_node(ip: IpAddr) -> bool {
+    let link_local = match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    };
+    ip.is_loopback() || ip.is_unspecified() || link_local
 }
 
 fn none() -> Target {

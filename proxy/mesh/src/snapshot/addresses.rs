@@ -109,7 +109,7 @@ pub(super) fn by_address(
         let known = name.parse::<WorkloadName>().ok();
         match services.iter().find(|service| Some(&service.name) == known.as_ref()) {
             Some(service) => {
-                let owners = owners.entry(*ip).or_default();
+                let owners = owners.entry(ip.to_canonical()).or_default();
                 if !owners.iter().any(|owner| owner.name == service.name) {
                     owners.push(service);
                 }

@@ -205,6 +205,7 @@ fn addresses(object: &Object, status: &PodStatus) -> Result<Vec<IpAddr>, Problem
             let message = format!("`{text}` is no IP address");
             Problem::error(codes::INVALID_VALUE, place, "status.podIP", message).of(object.label())
         })?;
+        let ip = ip.to_canonical();
         if !addresses.contains(&ip) {
             addresses.push(ip);
         }
@@ -251,12 +252,12 @@ impl Draft {
         if settings.service_account.is_some() {
             self.service_account.clone_from(&settings.service_account);
         }
-        if let Some(ip) = settings.ip {
+        if let Some(ip) = settings.ip.map(|ip| ip.to_canonical()) {
             self.ips.retain(|known| *known != ip);
             self.ips.insert(0, ip);
         }
         self.ports.extend(settings.ports.clone());
-        self.upstream.extend(settings.upstream.clone());
+        self.upstream.extend(settings.upstream.iter().map(|(port, address)| (*port, canonical(*address))));
         self.enrolled = settings.enrolled.or(self.enrolled);
         self.strict_target = settings.strict_target.or(self.strict_target);
         if settings.fhir.is_some() {
@@ -278,6 +279,11 @@ impl Draft {
         };
         self.pods.iter().map(|pod| Pod { enrolled: enrolled(pod), ..pod.clone() }).collect()
     }
+}
+
+/// One spelling for an address: IPv4 in IPv6 is IPv4.
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
 /// Adds the workloads of the settings.

@@ -9,7 +9,13 @@ use std::{
 use policy::{Object, Problem, WorkloadName, manifest::codes};
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{Workload, addresses::Declared, drafts::Drafts, null_is_default, pods::IntOrString};
+use super::{
+    Workload,
+    addresses::Declared,
+    drafts::{Drafts, canonical},
+    null_is_default,
+    pods::IntOrString,
+};
 use crate::{
     routing::{
         destination::{
@@ -134,7 +140,7 @@ fn own_addresses(spec: &ServiceSpec, object: &Object, problems: &mut Vec<Problem
     let mut ips = Vec::new();
     let texts = spec.cluster_ip.iter().chain(&spec.cluster_ips);
     for text in texts.filter(|text| !text.is_empty() && *text != "None") {
-        match text.parse::<IpAddr>() {
+        match text.parse::<IpAddr>().map(|ip| ip.to_canonical()) {
             Ok(ip) if ips.contains(&ip) => {}
             Ok(ip) => ips.push(ip),
             Err(_) => {
@@ -217,7 +223,7 @@ fn upstreams(
     for (name, address) in &settings.upstreams {
         match name.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-                upstreams.insert(name.to_ascii_lowercase(), *address);
+                upstreams.insert(name.to_ascii_lowercase(), canonical(*address));
             }
             _ => problems.push(super::drafts::setting(
                 &format!("mesh.upstreams.{name}"),
@@ -352,7 +358,8 @@ fn add_entry(registry: &mut Registry, object: &Object, workloads: &super::Direct
             for endpoint in &spec.endpoints {
                 if let Ok(ip) = endpoint.address.parse::<IpAddr>() {
                     let number = endpoint.ports.get(&port.name).copied();
-                    addresses.push(SocketAddr::new(ip, number.unwrap_or_else(|| port.target())));
+                    let number = number.unwrap_or_else(|| port.target());
+                    addresses.push(canonical(SocketAddr::new(ip, number)));
                 }
             }
             let endpoints = entry.workloads.entry(port.number).or_default();

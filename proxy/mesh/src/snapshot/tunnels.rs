@@ -36,7 +36,8 @@ pub enum Toward {
     Plain,
     /// With the caller's identity, and only if this workload's is shown.
     Tunnel(Tunnel),
-    /// It is that of several workloads, some of them in the mesh: whom to expect is not known.
+    /// It is that of several workloads, some of them in the mesh, or of another than the one that was meant:
+    /// whom to expect is not known.
     Contested,
 }
 
@@ -70,17 +71,24 @@ impl Tunnel {
 
 impl Snapshot {
     /// How an address is to be reached. `meant` is the workload that the caller was led to, where it was
-    /// led there by a Service or a route; whoever has the address by its Pod object counts first.
+    /// led there by a Service or a route: what was judged for one is handed to no other that has its address.
     #[must_use]
     pub fn toward(&self, to: SocketAddr, meant: Option<&Arc<Workload>>) -> Toward {
         let ip = to.ip().to_canonical();
         let to = SocketAddr::new(ip, to.port());
+        let contested = |speak: bool| if speak { Toward::Contested } else { Toward::Plain };
         if self.workloads.contested.contains(&ip) && !ip.is_loopback() {
             let claims = |workload: &&Arc<Workload>| workload.claims(ip);
-            let speak = self.workloads().filter(claims).any(|workload| workload.way(to).is_some());
-            return if speak { Toward::Contested } else { Toward::Plain };
+            return contested(self.workloads().filter(claims).any(|workload| workload.way(to).is_some()));
         }
-        let Some(workload) = self.workload_at(ip).or(meant) else { return Toward::Plain };
+        // A loopback address is everybody's on the host.
+        let owner = self.workload_at(ip).filter(|_| meant.is_none() || !ip.is_loopback());
+        if let (Some(owner), Some(meant)) = (owner, meant)
+            && owner.name != meant.name
+        {
+            return contested(owner.way(to).is_some() || meant.way(to).is_some());
+        }
+        let Some(workload) = owner.or(meant) else { return Toward::Plain };
         match workload.way(to) {
             Some(way) => Toward::Tunnel(Tunnel { workload: Arc::clone(workload), way, to }),
             None => Toward::Plain,
@@ -108,7 +116,7 @@ impl Workload {
         (!disabled).then_some(way)
     }
 
-    /// By the marks of the pod that has the address; where no Pod objects are known, by the workload's.
+    /// By the marks of the pod that has the address; where it is the workload's by no Pod object, by its own.
     fn marked(&self, to: SocketAddr) -> Option<TunnelWay> {
         let (ip, hbone) = (to.ip(), TunnelWay::Hbone(SocketAddr::new(to.ip(), HBONE_PORT)));
         if let Some(pod) = self.pods.iter().find(|pod| pod.ips.contains(&ip)) {
@@ -117,7 +125,9 @@ impl Workload {
         // An address that the settings lead a port to is spoken to as they say, and its own host
         // is the node's or nobody's.
         let led = self.upstream.values().any(|address| *address == to);
-        if led || !self.pods.is_empty() || self.ip != ip || ip.is_loopback() || is_made_up(ip) {
+        // No proxy can stand in front of pods on the node's network.
+        let on_node = !self.pods.is_empty() && self.pods.iter().all(|pod| pod.host_network);
+        if led || on_node || self.ip != ip || ip.is_loopback() || is_made_up(ip) {
             return None;
         }
         way(&self.labels, &self.annotations, self.enrolled, hbone)

@@ -66,10 +66,53 @@ fn marks_of_pods_say_how_they_are_reached() {
 #[test]
 fn whoever_has_the_address_is_expected_there() {
     let snapshot = built(PODS, &MeshSettings::default());
-    let meant = snapshot.workload(&"apps/sidecar".parse().unwrap()).unwrap();
-    let Toward::Tunnel(tunnel) = snapshot.toward(at("10.0.0.1:80"), Some(meant)) else { panic!() };
-    assert_eq!(tunnel.workload.name.to_string(), "apps/ours");
-    assert_eq!(tunnel.expected(), &tunnel.workload.identity);
+    let meant = snapshot.workload(&"apps/ours".parse().unwrap());
+    for meant in [None, meant] {
+        let Toward::Tunnel(tunnel) = snapshot.toward(at("10.0.0.1:80"), meant) else { panic!() };
+        assert_eq!(tunnel.workload.name.to_string(), "apps/ours");
+        assert_eq!(tunnel.expected(), &tunnel.workload.identity);
+    }
+}
+
+/// The settings lead to an address that a pod of somebody else has by now.
+#[test]
+fn what_is_meant_for_one_workload_is_not_for_another_that_has_its_address() {
+    let mut settings = MeshSettings::default();
+    let mut moved = crate::WorkloadSettings::named("apps/moved");
+    moved.upstream = [(80, at("10.0.0.5:80")), (81, at("10.0.0.1:80")), (82, at("127.0.0.1:80"))].into();
+    let mut host = crate::WorkloadSettings::named("other/host");
+    host.ip = Some("127.0.0.1".parse().unwrap());
+    settings.workloads = vec![moved, host];
+    let toward = |settings: &MeshSettings, to: &str| {
+        let snapshot = built(PODS, settings);
+        let meant = snapshot.workload(&"apps/moved".parse().unwrap());
+        snapshot.toward(at(to), meant)
+    };
+    // Neither speaks: a stranger of no mesh at an address that the settings name.
+    assert!(matches!(toward(&settings, "10.0.0.5:80"), Toward::Plain));
+    assert!(matches!(toward(&settings, "10.0.0.1:80"), Toward::Contested), "another's identity is not taken");
+    settings
+        .tunnels
+        .insert("apps/moved".to_owned(), TunnelSettings { kind: TunnelKind::Hbone, address: None });
+    assert!(matches!(toward(&settings, "10.0.0.5:80"), Toward::Contested), "never plaintext");
+    let Toward::Tunnel(tunnel) = toward(&settings, "127.0.0.1:80") else { panic!("everybody's address") };
+    assert_eq!(tunnel.workload.name.to_string(), "apps/moved");
+}
+
+/// `::ffff:10.0.0.1` and `10.0.0.1` are one address: a connection to either reaches the same pod.
+#[test]
+fn an_address_has_one_spelling() {
+    let mapped = PODS.replace("10.0.0.1}", "\"::ffff:10.0.0.1\"}");
+    let snapshot = built(&mapped, &MeshSettings::default());
+    assert_eq!(way(&snapshot, "10.0.0.1:80"), hbone("10.0.0.1:15008"));
+    let twice = mapped.replace("10.0.0.2", "10.0.0.1");
+    let snapshot = built(&twice, &MeshSettings::default());
+    assert!(matches!(snapshot.toward(at("10.0.0.1:80"), None), Toward::Contested));
+    let mut settings = MeshSettings::default();
+    let mut workload = crate::WorkloadSettings::named("apps/alone");
+    workload.ip = Some("::ffff:10.1.0.1".parse().unwrap());
+    settings.workloads = vec![workload];
+    assert_eq!(way(&built(PODS, &settings), "10.1.0.1:80"), hbone("10.1.0.1:15008"));
 }
 
 #[test]
@@ -152,6 +195,16 @@ fn a_workload_without_pods_goes_by_its_own_marks_at_its_own_address() {
     let snapshot = built(PODS, &settings);
     assert_eq!(way(&snapshot, "10.1.0.1:80"), hbone("10.1.0.1:15008"));
     assert_eq!(way(&snapshot, "10.1.0.1:8080"), None, "the settings lead there");
+    // Pods elsewhere change nothing; on the node's network they have no proxy.
+    let pod = |more: &str| {
+        format!(
+            "{PODS}\n---\n{{apiVersion: v1, kind: Pod, metadata: {{name: alone, namespace: apps}}, {more}}}"
+        )
+    };
+    let beside = built(&pod("spec: {}, status: {podIP: 10.1.0.2}"), &settings);
+    assert_eq!(way(&beside, "10.1.0.1:80"), hbone("10.1.0.1:15008"));
+    let on_node = built(&pod("spec: {hostNetwork: true}, status: {podIP: 10.1.0.2}"), &settings);
+    assert_eq!(way(&on_node, "10.1.0.1:80"), None);
     let made_up = snapshot.workload(&"apps/made-up".parse().unwrap()).unwrap();
     assert!(matches!(snapshot.toward(made_up.upstream(80), None), Toward::Plain));
 }

@@ -127,6 +127,39 @@ fn an_outside_address_that_is_a_workloads_means_the_workload() {
     assert_eq!(with_settings(&entry, &settings), "fhir:8443");
 }
 
+/// The gateway connects from the node: a tenant's entry would lead past the policies of the workloads whose
+/// servers listen there, to the admin server, to the cloud's metadata.
+#[test]
+fn a_service_entry_leads_past_no_policy_by_another_spelling_and_never_to_the_node() {
+    let settings = MeshSettings {
+        workloads: vec![WorkloadSettings {
+            upstream: BTreeMap::from([(8080, "127.0.0.1:8443".parse().unwrap())]),
+            ip: Some("192.0.2.1".parse().unwrap()),
+            ..WorkloadSettings::named("datamesh/fhir")
+        }],
+        ..MeshSettings::default()
+    };
+    for (address, wanted) in [
+        ("192.0.2.1", "fhir:8443"),
+        ("::ffff:192.0.2.1", "fhir:8443"),
+        ("127.0.0.1", "fhir:8080"),
+        ("::ffff:127.0.0.1", "fhir:8080"),
+        ("127.0.0.2", "no destination 503"),
+        ("::1", "no destination 503"),
+        ("0.0.0.0", "no destination 503"),
+        ("::", "no destination 503"),
+        ("::ffff:0.0.0.0", "no destination 503"),
+        ("169.254.169.254", "no destination 503"),
+        ("fe80::1", "no destination 503"),
+        ("192.0.2.2", "outside 192.0.2.2:8443"),
+        ("::ffff:192.0.2.2", "outside 192.0.2.2:8443"),
+    ] {
+        let entry = MORE.replace("address: 192.0.2.1}", &format!("address: \"{address}\"}}"));
+        let manifests = format!("{entry}\n---\n{}", to("static.example", ""));
+        assert_eq!(with_settings(&manifests, &settings), wanted, "{address}");
+    }
+}
+
 #[test]
 fn several_workloads_share_requests_and_subsets_narrow_them() {
     let manifests = |destination: &str| {
