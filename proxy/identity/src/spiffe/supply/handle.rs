@@ -176,7 +176,21 @@ impl Keeper {
             Next::Look => tokio::time::sleep(LOOK_EVERY).await,
             Next::Told if held.is_late(self.clock.now()) => std::future::pending().await,
             Next::Told => self.until(held.late_at() + 1).await,
-            Next::Renew => self.until(held.renew_at(dice())).await,
+            // However short its life is, who hands out certificates is not asked without a pause.
+            Next::Renew => {
+                let at = held.renew_at(dice()).max(self.clock.now().saturating_add(1));
+                tokio::select! {
+                    () = self.until(at) => {}
+                    () = self.set_back(&held) => {}
+                }
+            }
+        }
+    }
+
+    /// Until the clock is set back behind the moment when a certificate came.
+    async fn set_back(&self, held: &Svid) {
+        while !held.is_ahead(self.clock.now()) {
+            tokio::time::sleep(SLEEP_MOST).await;
         }
     }
 

@@ -9,6 +9,9 @@ use rustls_pki_types::UnixTime;
 use super::{Material, SupplyError};
 use crate::spiffe::{Role, TrustBundles, shape};
 
+/// A clock that is set back by less, in seconds, changes nothing: certificates begin a little in the past.
+const CLOCK_STEP: i64 = 5;
+
 /// A workload's certificate and key. The key can sign; it cannot be taken out.
 #[derive(Debug)]
 pub struct Svid {
@@ -75,6 +78,12 @@ impl Svid {
         // A half and up to 16 hundredths more; whole seconds are enough.
         let hundredths = 50 + (16.0 * dice.clamp(0.0, 1.0)) as i64;
         self.issued_at + life.saturating_mul(hundredths) / 100
+    }
+
+    /// Whether the clock was set back behind the moment when it came: then it may not hold yet, and what was
+    /// reckoned from that moment is wrong.
+    pub(super) fn is_ahead(&self, now: i64) -> bool {
+        now < self.issued_at - CLOCK_STEP
     }
 
     /// When it should have been renewed, in Unix seconds: five sixths of its life are over then.

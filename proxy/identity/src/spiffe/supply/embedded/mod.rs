@@ -7,6 +7,8 @@
 
 mod mint;
 mod roots;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -46,6 +48,7 @@ struct Intermediate {
     certificate: CertificateDer<'static>,
     /// The root that signed it.
     root: CertificateDer<'static>,
+    since: i64,
     not_after: i64,
 }
 
@@ -71,7 +74,9 @@ impl EmbeddedCa {
         let root =
             state.roots.signing(now, overlap).ok_or_else(|| SupplyError::Sign("no root".to_owned()))?;
         let least = seconds(self.settings.leaf_seconds).max(seconds(self.settings.intermediate_seconds) / 3);
-        let usable = |one: &Intermediate| one.root == root.certificate && one.not_after - now >= least;
+        // The clock may have been set back.
+        let lasts = |one: &Intermediate| one.since <= now && one.not_after - now >= least;
+        let usable = |one: &Intermediate| one.root == root.certificate && lasts(one);
         let made = match state.intermediate.take().filter(usable) {
             Some(held) => held,
             None => self.make_intermediate(root, now)?,
@@ -84,7 +89,7 @@ impl EmbeddedCa {
         let signer = root.issuer()?;
         let (certificate, issuer) = mint::intermediate(&self.trust_domain, (now, end), &signer)?;
         tracing::info!(expires_in_seconds = end - now, "new intermediate of the embedded authority");
-        Ok(Intermediate { issuer, certificate, root: root.certificate.clone(), not_after: end })
+        Ok(Intermediate { issuer, certificate, root: root.certificate.clone(), since: now, not_after: end })
     }
 
     /// Whether the newest root lasts until a next one may sign.
@@ -92,7 +97,7 @@ impl EmbeddedCa {
         let settings = &self.settings;
         let needed = settings.intermediate_seconds.saturating_add(settings.overlap_seconds);
         let least = seconds(needed.max(settings.root_seconds / 3));
-        roots.newest_end().is_some_and(|end| end - now >= least)
+        roots.newest_end(now).is_some_and(|end| end - now >= least)
     }
 
     /// Makes a root where there is none, or where the newest will be too old before a next one may sign.
@@ -106,7 +111,7 @@ impl EmbeddedCa {
             match state.roots.lock()? {
                 Some(lock) => break lock,
                 // Another is at it, and there is one to go on with: the next look finds what it made.
-                None if state.roots.newest_end().is_some() => return Ok(()),
+                None if state.roots.newest_end(now).is_some() => return Ok(()),
                 None if began.elapsed() < LOCK_LIMIT => thread::sleep(LOCK_EVERY),
                 None => {
                     let reason = format!("another has been making the first root for {LOCK_LIMIT:?}");

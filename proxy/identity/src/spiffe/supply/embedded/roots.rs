@@ -6,7 +6,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, TryLockError},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
 };
 
@@ -31,6 +31,7 @@ pub(super) struct Roots {
 /// One root.
 pub(super) struct Root {
     pub(super) certificate: CertificateDer<'static>,
+    not_before: i64,
     pub(super) not_after: i64,
     /// When it was made, in Unix seconds.
     created: i64,
@@ -38,6 +39,16 @@ pub(super) struct Root {
 }
 
 impl Root {
+    /// Whether it holds now: not the one of a proxy whose clock was ahead.
+    fn holds(&self, now: i64) -> bool {
+        (self.not_before..=self.not_after).contains(&now)
+    }
+
+    /// Whether it has been over for as long as it lasted: a clock that is ahead for a moment ends nothing.
+    fn is_long_over(&self, now: i64) -> bool {
+        self.not_after.saturating_add(self.not_after.saturating_sub(self.not_before)) < now
+    }
+
     /// Reads its key, for as long as it takes to sign an intermediate.
     pub(super) fn issuer(&self) -> Result<Issuer<'static, KeyPair>, SupplyError> {
         let path = self.file.with_extension("key");
@@ -58,7 +69,7 @@ impl Roots {
         Self { folder, roots: Vec::new() }
     }
 
-    /// Takes the folder as it is; certificates that have expired are removed, with their keys.
+    /// Takes the folder as it is; certificates that expired long ago are removed, with their keys.
     pub(super) fn read(&mut self, now: i64) -> Result<(), SupplyError> {
         self.make_folder()?;
         let listed = fs::read_dir(&self.folder).map_err(|error| file_error(&self.folder, &error))?;
@@ -70,17 +81,10 @@ impl Roots {
                 let reason = format!("more than {MOST} roots");
                 return Err(SupplyError::File { path: self.folder.clone(), reason });
             }
-            let certificate = CertificateDer::from_pem_slice(&read(&path, FILE_BYTES)?)
-                .map_err(|error| SupplyError::File { path: path.clone(), reason: error.to_string() })?;
-            let not_after = shape::read(&certificate)
-                .map_err(|error| SupplyError::File { path: path.clone(), reason: error.to_string() })?
-                .validity()
-                .not_after
-                .timestamp();
-            found.push(Root { certificate, not_after, created, file: path });
+            found.push(root(path, created)?);
         }
         found.sort_by_key(|root| root.created);
-        for root in found.extract_if(.., |root| root.not_after < now) {
+        for root in found.extract_if(.., |root| root.is_long_over(now)) {
             // It vouches for nothing any more: a leftover does no harm.
             let _ = fs::remove_file(root.file.with_extension("key"));
             let _ = fs::remove_file(&root.file);
@@ -92,12 +96,16 @@ impl Roots {
     /// The newest root that every peer has had time to learn of; the oldest where none is that old.
     pub(super) fn signing(&self, now: i64, overlap: i64) -> Option<&Root> {
         let known = |root: &&Root| root.created.saturating_add(overlap) <= now;
-        self.roots.iter().rev().find(known).or_else(|| self.roots.first())
+        self.holding(now).rev().find(known).or_else(|| self.holding(now).next())
     }
 
-    /// The end of the newest root.
-    pub(super) fn newest_end(&self) -> Option<i64> {
-        self.roots.last().map(|root| root.not_after)
+    /// The end of the newest root that holds now.
+    pub(super) fn newest_end(&self, now: i64) -> Option<i64> {
+        self.holding(now).next_back().map(|root| root.not_after)
+    }
+
+    fn holding(&self, now: i64) -> impl DoubleEndedIterator<Item = &Root> {
+        self.roots.iter().filter(move |root| root.holds(now))
     }
 
     /// The right to make a root, until it is dropped; `None` while another has it.
@@ -120,8 +128,11 @@ impl Roots {
         key: &KeyPair,
         now: i64,
     ) -> Result<(), SupplyError> {
-        let newest = self.roots.last().map_or(now, |root| root.created.saturating_add(1));
-        let created = now.max(newest);
+        let newest = self.holding(now).next_back().map_or(now, |root| root.created.saturating_add(1));
+        let mut created = now.max(newest);
+        while self.roots.iter().any(|root| root.created == created) {
+            created = created.saturating_add(1);
+        }
         self.remove_leftovers();
         let file = self.folder.join(format!("root-{created}.crt"));
         replace(&file.with_extension("key"), Zeroizing::new(key.serialize_pem()).as_bytes(), 0o600)?;
@@ -157,6 +168,26 @@ impl Roots {
         let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.folder);
         made.map_err(|error| file_error(&self.folder, &error))
     }
+}
+
+/// Reads a root. Whoever may change its certificate could be anybody of the mesh, so that is us or the
+/// machine's root alone: the folder may be one that others may write to.
+fn root(file: PathBuf, created: i64) -> Result<Root, SupplyError> {
+    let failed = |reason: String| SupplyError::File { path: file.clone(), reason };
+    let told = fs::metadata(&file).map_err(|error| failed(error.to_string()))?;
+    if told.uid() != 0 && told.uid() != rustix::process::geteuid().as_raw() {
+        return Err(failed(format!("it is another user's ({})", told.uid())));
+    }
+    if told.mode() & 0o022 != 0 {
+        return Err(failed(format!("others may change it (mode {:o})", told.mode() & 0o777)));
+    }
+    let certificate = CertificateDer::from_pem_slice(&read(&file, FILE_BYTES)?);
+    let certificate = certificate.map_err(|error| failed(error.to_string()))?;
+    let (not_before, not_after) = {
+        let shape = shape::read(&certificate).map_err(|error| failed(error.to_string()))?;
+        (shape.validity().not_before.timestamp(), shape.validity().not_after.timestamp())
+    };
+    Ok(Root { certificate, not_before, not_after, created, file })
 }
 
 /// `root-<created>.crt`

@@ -178,12 +178,60 @@ fn renewal_is_before_two_thirds_of_the_life_and_not_for_all_at_once() {
     let life = svid.not_after() - now;
     let [early, late] = [0.0, 1.0].map(|dice| svid.renew_at(dice) - now);
     assert!(early >= life / 2 && late * 3 < life * 2 && late > early, "{early} {late} {life}");
+    assert!(svid.is_ahead(now - 60) && !svid.is_ahead(now - 1) && !svid.is_ahead(now + life));
     let other = parse_id("spiffe://cluster.local/ns/datamesh/sa/other").unwrap();
     let material = Material { chain: leaf.chain_der(), key: leaf.key_der() };
     assert!(matches!(Svid::new(&other, material, &trust, now), Err(SupplyError::Foreign(..))));
     let another = root.issue(&LeafRequest::for_workload(ID)).unwrap();
     let material = Material { chain: leaf.chain_der(), key: another.key_der() };
     assert!(matches!(Svid::new(&id(), material, &trust, now), Err(SupplyError::Key(..))));
+}
+
+/// Hands out certificates that are over in a second.
+struct Hasty {
+    root: Authority,
+    clock: Clock,
+    asked: std::sync::atomic::AtomicUsize,
+}
+
+impl Supplier for Hasty {
+    fn supply<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Option<Material>, SupplyError>> {
+        self.asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let mut request = LeafRequest::for_workload(ask.id.to_string());
+        let now = u64::try_from(self.clock.now()).unwrap();
+        request.validity = Some(certs::Validity::starting(now, Duration::from_secs(1)).unwrap());
+        let leaf = self.root.issue(&request).unwrap();
+        Box::pin(async move {
+            // A loop without a pause is found out, and not sat in.
+            tokio::task::yield_now().await;
+            Ok(Some(Material { chain: leaf.chain_der(), key: leaf.key_der() }))
+        })
+    }
+
+    fn known(&self) -> Result<Known, SupplyError> {
+        Known::own("cluster.local", vec![self.root.certificate_der()])
+    }
+
+    fn next(&self, _: &Svid) -> Next {
+        Next::Renew
+    }
+}
+
+#[tokio::test]
+async fn who_hands_out_certificates_that_are_soon_over_is_not_asked_without_a_pause() {
+    // It stands still, so that the certificate holds and no second passes.
+    let clock = Clock::Fixed(Clock::System.now());
+    let root = Authority::mint("root").unwrap();
+    let supplier = Arc::new(Hasty { root, clock, asked: Default::default() });
+    let settings = Arc::new(CertificateSettings::default());
+    let trust = Trust::new(Arc::clone(&supplier) as _, Arc::clone(&settings), "cluster.local", &[]).unwrap();
+    let stop = CancellationToken::new();
+    let (handle, task) =
+        handle::make(id(), Arc::clone(&supplier) as _, Arc::new(trust), (settings, supplier.clock), stop);
+    tokio::spawn(task);
+    svid_that(&handle, "a certificate", |_| true).await;
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(supplier.asked.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
 /// A volume of Kubernetes: the files are links through `..data`, which is swapped in one step.
