@@ -1,6 +1,5 @@
 //! One peer under one workload in one round: started, measured, stopped.
 
-use std::cell::Cell as Slot;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,27 +8,20 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
-use crate::load::{Fresh, Hook, Lane, LoadError, Pacing, Protocol, Reactor, Report, Requests, Schedule};
+use crate::load::{Fresh, Hook, Lane, LoadError, Pacing, Protocol, Reactor, Requests, Schedule};
 use crate::meshes;
-use crate::peers::process::{Memory, Process};
 use crate::peers::{Peer, StartError, Up, World};
+use crate::phase;
 use crate::workloads::{Ask, Beside, Workload};
 
-/// How long a peer may take to answer rightly for the first time.
-const START_LIMIT: Duration = Duration::from_secs(90);
-const BETWEEN_PROBES: Duration = Duration::from_millis(10);
 /// Before anything counts: connections to the upstream, caches, branch predictors; and for Java its compiler.
-const WARM_UP: Duration = Duration::from_millis(400);
+pub(crate) const WARM_UP: Duration = Duration::from_millis(400);
 const WARM_UP_JAVA: Duration = Duration::from_secs(5);
 /// How long a run with a reload takes, and when in it the reload begins.
 const RELOAD_SPAN: Duration = Duration::from_secs(6);
 const RELOAD_AT: Duration = Duration::from_secs(1);
 /// Connections that flood.
 const FLOOD: usize = 16;
-/// How long a closed loop runs before what it does counts.
-const LEAD: Duration = Duration::from_millis(300);
-/// No closed loop is made longer than this because nothing could be measured in a shorter one.
-const LONGEST_WINDOW: Duration = Duration::from_secs(20);
 
 /// What was measured.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -82,34 +74,6 @@ pub enum CellError {
     /// What was measured is not what was meant.
     #[error("{0}")]
     Wrong(String),
-}
-
-/// What a peer has done and used up to a moment.
-#[derive(Clone, Copy)]
-struct Mark {
-    at: Instant,
-    cpu: Duration,
-    answered: u64,
-    memory: Memory,
-}
-
-impl Mark {
-    fn now(process: &Process, answered: u64) -> std::io::Result<Self> {
-        let (at, cpu) = (Instant::now(), process.cpu()?);
-        Ok(Self { at, cpu, answered, memory: process.memory()? })
-    }
-
-    /// What lies between two; nothing where one cannot be told from the other.
-    #[allow(clippy::cast_precision_loss)]
-    fn since(&self, from: &Self) -> Option<Cell> {
-        let answered = self.answered.checked_sub(from.answered)? as f64;
-        let (cpu, seconds) =
-            ((self.cpu.checked_sub(from.cpu)?).as_secs_f64(), (self.at - from.at).as_secs_f64());
-        let Memory { rss, pss } = self.memory;
-        let cell =
-            Cell { per_cpu_second: answered / cpu, rate: answered / seconds, rss, pss, ..Cell::default() };
-        (cpu > 0.0 && answered > 0.0).then_some(cell)
-    }
 }
 
 /// A workload in progress for one peer.
@@ -169,63 +133,29 @@ impl Bench<'_> {
     fn up(&mut self, peer: Peer) -> Result<(Up, Duration), CellError> {
         let started = Instant::now();
         let mut up = self.world.start(peer, self.workload.purpose())?;
-        loop {
-            let lane = self.lane(up.target, Pacing::Once, self.repeating(&up), 1, 1);
-            let reports = self.reactor.run(vec![lane], Duration::ZERO, Vec::new())?;
-            let complaint = reports.first().and_then(Report::complaint);
-            let Some(complaint) = complaint else { return Ok((up, started.elapsed())) };
-            if let Some(told) = up.process.ended() {
-                return Err(CellError::Wrong(format!("{} {told}", peer.name())));
-            }
-            if started.elapsed() > START_LIMIT {
-                let tail = up.process.tail();
-                return Err(CellError::Wrong(format!("{} is not ready: {complaint}\n{tail}", peer.name())));
-            }
-            self.reactor.serve_for(BETWEEN_PROBES)?;
-        }
+        let lane = self.lane(up.target, Pacing::Once, self.repeating(&up), 1, 1);
+        phase::until_up(self.reactor, peer, &mut up.process, &lane)?;
+        Ok((up, started.elapsed()))
     }
 
     fn warm_up(&mut self, peer: Peer, up: &Up) -> Result<(), CellError> {
         let (connections, streams) = self.width(peer);
         let lane = self.lane(up.target, Pacing::Closed, self.repeating(up), connections, streams);
         let span = if peer == Peer::FhirGateway { WARM_UP_JAVA } else { WARM_UP };
-        self.checked(vec![lane], span, Vec::new()).map(drop)
+        phase::checked(self.reactor, vec![lane], span, Vec::new()).map(drop)
     }
 
-    /// As fast as it goes, with what it costs. On a machine so busy that the peer did not get a tick of
-    /// CPU it is tried again for longer, but for fresh tokens, which would not be fresh any more.
+    /// As fast as it goes, with what it costs.
     fn closed(&mut self, peer: Peer, up: &Up) -> Result<Cell, CellError> {
-        let mut span = self.span;
-        loop {
-            match self.window(peer, up, span)? {
-                Some(cell) => return Ok(cell),
-                None if span < LONGEST_WINDOW && !self.workload.fresh => span *= 2,
-                None => return Err(CellError::Wrong("the run was too short to be measured".to_owned())),
-            }
-        }
-    }
-
-    /// One closed loop; nothing where the peer did nothing that could be measured.
-    fn window(&mut self, peer: Peer, up: &Up, span: Duration) -> Result<Option<Cell>, CellError> {
         let (connections, streams) = self.width(peer);
         let requests = self.requests(peer, up, true);
         let mut lanes = vec![self.lane(up.target, Pacing::Closed, requests, connections, streams)];
         if let Beside::Idle(count) = self.workload.beside {
             lanes.push(self.lane(up.target, Pacing::Once, self.repeating(up), count, 1));
         }
-        // What it costs to connect, and the last answers, stay outside of the window.
-        let process = &up.process;
-        let marks = [Slot::new(None), Slot::new(None)];
-        let mark = |slot: &Slot<Option<Mark>>, answered| slot.set(Mark::now(process, answered).ok());
-        let hooks: Vec<Hook<'_>> = vec![
-            (LEAD, Box::new(|answered| mark(&marks[0], answered))),
-            (LEAD + span, Box::new(|answered| mark(&marks[1], answered))),
-        ];
-        self.checked(lanes, LEAD + span, hooks)?;
-        let [Some(from), Some(to)] = marks.map(Slot::into_inner) else {
-            return Err(CellError::Wrong("the peer was gone before the end".to_owned()));
-        };
-        Ok(to.since(&from))
+        // Fresh tokens would not be fresh any more.
+        let longest = if self.workload.fresh { self.span } else { phase::LONGEST_WINDOW };
+        phase::closed(self.reactor, &up.process, &lanes, self.span, longest)
     }
 
     /// Latency at the offered load, beside whatever else there is.
@@ -250,15 +180,7 @@ impl Bench<'_> {
         let requests = self.requests(peer, up, false);
         let lane = self.lane(up.target, Pacing::Open(schedule), requests, connections, streams);
         beside.insert(0, lane);
-        let reports = self.checked(beside, span, hooks)?;
-        let report = reports.first().ok_or_else(|| CellError::Wrong("no report".to_owned()))?;
-        Ok(Latency {
-            offered,
-            p50: report.percentile(50.0),
-            p99: report.percentile(99.0),
-            p999: report.percentile(99.9),
-            longest: report.longest(),
-        })
+        phase::open(self.reactor, beside, offered, span, hooks)
     }
 
     fn flooded(&mut self, peer: Peer, up: &Up, offered: f64) -> Result<Latency, CellError> {
@@ -293,28 +215,6 @@ impl Bench<'_> {
             return Err(CellError::Wrong("the manifests were not read while the load ran".to_owned()));
         }
         Ok(latency)
-    }
-
-    /// Runs lanes, and accepts nothing but the expected answers, each from where it must come from.
-    fn checked(
-        &mut self,
-        lanes: Vec<Lane>,
-        span: Duration,
-        hooks: Vec<Hook<'_>>,
-    ) -> Result<Vec<Report>, CellError> {
-        let permitted: Vec<bool> = lanes.iter().map(|lane| lane.expect < 400).collect();
-        let served = self.reactor.served();
-        let reports = self.reactor.run(lanes, span, hooks)?;
-        if let Some(complaint) = reports.iter().find_map(Report::complaint) {
-            return Err(CellError::Wrong(complaint));
-        }
-        let served = self.reactor.served() - served;
-        let due: u64 =
-            reports.iter().zip(permitted).filter(|(_, yes)| *yes).map(|(one, _)| one.answered).sum();
-        if served != due {
-            return Err(CellError::Wrong(format!("{due} permitted, and {served} reached the upstream")));
-        }
-        Ok(reports)
     }
 
     fn width(&self, peer: Peer) -> (usize, usize) {
@@ -360,7 +260,8 @@ impl Bench<'_> {
         streams: usize,
     ) -> Lane {
         let protocol = self.workload.protocol;
-        Lane { target, protocol, connections, streams, pacing, requests, expect: self.workload.status() }
+        let expect = self.workload.status();
+        Lane { target, protocol, tls: None, connections, streams, pacing, requests, expect }
     }
 }
 

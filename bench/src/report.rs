@@ -102,7 +102,9 @@ fn mebibytes(row: &Row, figure: impl Fn(&Cell) -> u64) -> String {
     median(row.spread(|cell| figure(cell) as f64 / MIB), 0)
 }
 
-fn median(spread: Option<Spread>, digits: usize) -> String {
+/// The median, with so many digits.
+#[must_use]
+pub fn median(spread: Option<Spread>, digits: usize) -> String {
     spread.map_or_else(|| "–".to_owned(), |spread| format!("{:.digits$}", spread.median))
 }
 

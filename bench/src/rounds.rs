@@ -11,11 +11,11 @@ use crate::statistics::Spread;
 use crate::workloads::{Beside, Workload};
 
 /// Of what the slowest main peer can do; the same load for all.
-const OFFERED_PART: f64 = 0.5;
+pub(crate) const OFFERED_PART: f64 = 0.5;
 /// Beside a flood it is less: what the flood leaves must be enough for it.
 const OFFERED_PART_FLOOD: f64 = 0.2;
 /// How long a calibration takes.
-const CALIBRATION: Duration = Duration::from_millis(800);
+pub(crate) const CALIBRATION: Duration = Duration::from_millis(800);
 
 /// One peer's figures under one workload.
 #[derive(Debug, Clone, Serialize)]
@@ -64,7 +64,7 @@ pub fn run(
     extent: Extent,
     tell: &mut dyn FnMut(&str),
 ) -> Vec<Row> {
-    let mut rows: Vec<(Peer, Row)> = peers.iter().map(|peer| (*peer, row(workload, *peer))).collect();
+    let mut rows: Vec<(Peer, Row)> = peers.iter().map(|peer| (*peer, row(workload.name, *peer))).collect();
     let mut bench = Bench { reactor, world, workload, span: CALIBRATION };
     let mut slowest = f64::INFINITY;
     for (peer, row) in rows.iter_mut().filter(|(peer, _)| takes_offered_load(*peer)) {
@@ -102,6 +102,7 @@ pub fn headroom(reactor: &mut Reactor, world: &World, workload: &Workload) -> Re
     let lane = crate::load::Lane {
         target,
         protocol: crate::load::Protocol::Http1,
+        tls: None,
         connections: 32,
         streams: 1,
         pacing: crate::load::Pacing::Closed,
@@ -119,15 +120,20 @@ fn takes_offered_load(peer: Peer) -> bool {
     peer != Peer::FhirGateway
 }
 
-fn row(workload: &Workload, peer: Peer) -> Row {
-    Row { workload: workload.name, peer: peer.name(), cells: Vec::new(), dash: None, failed: false }
+/// A row without figures yet.
+pub(crate) fn row(workload: &'static str, peer: Peer) -> Row {
+    Row { workload, peer: peer.name(), cells: Vec::new(), dash: None, failed: false }
 }
 
 fn dashes(workload: &Workload) -> impl Iterator<Item = Row> {
-    workload.dashes.iter().map(|(peer, why)| Row { dash: Some((*why).to_owned()), ..row(workload, *peer) })
+    workload
+        .dashes
+        .iter()
+        .map(|(peer, why)| Row { dash: Some((*why).to_owned()), ..row(workload.name, *peer) })
 }
 
-fn fail(row: &mut Row, peer: Peer, error: &CellError, tell: &mut dyn FnMut(&str)) {
+/// Notes that a row has no figures, and why.
+pub(crate) fn fail(row: &mut Row, peer: Peer, error: &CellError, tell: &mut dyn FnMut(&str)) {
     tell(&format!("{} {}: FAILED: {error}", row.workload, peer.name()));
     row.cells.clear();
     row.dash = Some(format!("FAILED: {error}"));

@@ -110,6 +110,7 @@ impl Load {
         let lane = Lane {
             target: self.target,
             protocol: Protocol::Http1,
+            tls: None,
             connections: self.connections,
             streams: 1,
             pacing,

@@ -12,6 +12,7 @@ use bench::capture::world::Files;
 use bench::capture::{self, Section};
 use bench::load::{Documents, Reactor};
 use bench::machine::Machine;
+use bench::mtls;
 use bench::peers::process::free_address;
 use bench::peers::{Peer, Programs, World};
 use bench::reach;
@@ -29,6 +30,13 @@ const QUICK: &[&str] = &["read", "fresh", "h2", "down", "up", "policies", "flood
 /// The name of the rows with pods, for `--only`.
 const CAPTURE: &str = "capture";
 
+/// That of the rows over mTLS.
+const MTLS: &str = "mtls";
+/// Beyond this many workloads loopback's addresses would have to be counted otherwise.
+const MOST_CERTIFICATES: usize = 10_000;
+/// Who takes part in them.
+const MTLS_PEERS: [Peer; 2] = [Peer::Envoy, Peer::Fhirward];
+
 /// Fhirward and its peers side by side: requests per CPU-second, latency at equal load, memory.
 #[derive(Parser)]
 #[command(name = "fhirward-bench")]
@@ -36,7 +44,7 @@ struct Arguments {
     /// Fewer workloads and rounds, shorter phases: about five minutes, for a first look.
     #[arg(long)]
     quick: bool,
-    /// Only these workloads; `capture` is the one with pods, which needs root.
+    /// Only these workloads; `mtls` is mTLS of the mesh, `capture` is with pods and needs root.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Only these peers.
@@ -66,6 +74,9 @@ struct Arguments {
     /// Tokens of each algorithm; fewer are signed sooner, and end workloads with fresh tokens sooner.
     #[arg(long, default_value_t = TOKENS)]
     tokens: usize,
+    /// Workloads whose certificates are kept in memory at once, in `mtls`.
+    #[arg(long, default_value_t = 1000)]
+    certificates: usize,
     /// Where tokens and the peers' files are kept.
     #[arg(long, default_value = "target/bench")]
     work: PathBuf,
@@ -113,11 +124,16 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         say(&report::table(workload, &found))?;
         rows.extend(found);
     }
+    let mutual = mutual(arguments, &mut reactor, &world)?;
     let captured = captured(arguments, &world, [load_core, peer_core])?;
     if !rows.is_empty() {
         say(&report::summary(&rows))?;
     }
     let mut goals = if rows.is_empty() { Vec::new() } else { reach::goals(&rows) };
+    if let Some(section) = &mutual {
+        say(&mtls::report::table(section))?;
+        goals.extend(mtls::report::goals(section));
+    }
     if let Some(section) = &captured {
         say(&capture::report::table(section))?;
         say(&capture::report::acceleration(section))?;
@@ -134,13 +150,41 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
         let file = folder.join(format!("{}-{}.json", machine.date, machine.class()));
         let extent = json!({"rounds": extent.rounds, "seconds": extent.span.as_secs_f64()});
         let all = json!({
-            "machine": machine, "extent": extent, "rows": rows, "capture": captured, "reach": goals,
+            "machine": machine, "extent": extent, "rows": rows, "mtls": mutual, "capture": captured,
+            "reach": goals,
         });
         fs::create_dir_all(folder)?;
         fs::write(&file, serde_json::to_string_pretty(&all)? + "\n")?;
     }
-    let lost = captured.is_some_and(|section| section.rows.iter().any(|row| row.failed.is_some()));
+    let lost = captured.is_some_and(|section| section.rows.iter().any(|row| row.failed.is_some()))
+        || mutual.is_some_and(|section| section.lost());
     Ok(!lost && !rows.iter().any(|row: &Row| row.failed))
+}
+
+/// The rows over mTLS, where they are wanted.
+fn mutual(
+    arguments: &Arguments,
+    reactor: &mut Reactor,
+    world: &World,
+) -> Result<Option<mtls::Section>, Box<dyn Error>> {
+    let named = arguments.only.iter().any(|name| name == MTLS);
+    let everything = arguments.only.is_empty() && arguments.peers.is_empty();
+    if !(named || everything) {
+        return Ok(None);
+    }
+    let wanted = |peer: &Peer| {
+        if arguments.peers.is_empty() {
+            *peer != Peer::Envoy || world.programs.envoy.is_some()
+        } else {
+            arguments.peers.contains(peer)
+        }
+    };
+    let peers: Vec<Peer> = MTLS_PEERS.into_iter().filter(wanted).collect();
+    let scale = mtls::Scale {
+        extent: extent(arguments),
+        workloads: arguments.certificates.clamp(1, MOST_CERTIFICATES),
+    };
+    Ok(Some(mtls::run(reactor, world, &peers, scale, &mut note)?))
 }
 
 /// The rows with pods, where they are wanted and can be had.
@@ -176,10 +220,10 @@ fn chosen(arguments: &Arguments) -> Result<Vec<&'static Workload>, String> {
     let find = |name: &String| {
         ALL.iter().find(|workload| workload.name == name).ok_or_else(|| {
             let known: Vec<&str> = ALL.iter().map(|workload| workload.name).collect();
-            format!("no workload {name}; there are {}, {CAPTURE}", known.join(", "))
+            format!("no workload {name}; there are {}, {MTLS}, {CAPTURE}", known.join(", "))
         })
     };
-    arguments.only.iter().filter(|name| *name != CAPTURE).map(find).collect()
+    arguments.only.iter().filter(|name| *name != CAPTURE && *name != MTLS).map(find).collect()
 }
 
 fn peers(workload: &Workload, chosen: &[Peer], programs: &Programs) -> Vec<Peer> {

@@ -1,13 +1,16 @@
 //! One connection of the generator.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_linger;
+
 use super::http1::Responses;
 use super::http2;
-use super::lane::{Protocol, Requests};
+use super::lane::{Lane, Protocol, Requests};
+use super::secure::{Secured, Tls};
 
 /// Connecting over loopback takes longer only when the peer is stuck.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
@@ -15,6 +18,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) stream: TcpStream,
+    channel: Channel,
     wire: Wire,
     out: Out,
     /// Registered for writing, beside reading.
@@ -27,9 +31,18 @@ enum Wire {
     Two(http2::Connection),
 }
 
+/// What is between the socket and HTTP.
+#[derive(Debug)]
+enum Channel {
+    Plain,
+    /// TLS that begins with the request.
+    Due(Arc<Tls>),
+    Secure(Box<Secured>),
+}
+
 /// What waits to be written, and how much of it has been.
 #[derive(Debug)]
-enum Out {
+pub(super) enum Out {
     Shared(Arc<[u8]>, usize),
     Own(Vec<u8>, usize),
 }
@@ -38,16 +51,25 @@ enum Out {
 pub(super) struct Lost(pub(super) String);
 
 impl Client {
-    pub(super) fn connect(target: SocketAddr, protocol: Protocol) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&target, CONNECT_LIMIT)?;
+    pub(super) fn connect(lane: &Lane) -> io::Result<Self> {
+        let mut stream = TcpStream::connect_timeout(&lane.target, CONNECT_LIMIT)?;
         stream.set_nodelay(true)?;
+        let channel = match &lane.tls {
+            None => Channel::Plain,
+            Some(tls) if tls.each => {
+                // Reset at its end, so that no port waits for two minutes.
+                set_socket_linger(&stream, Some(Duration::ZERO))?;
+                Channel::Due(Arc::clone(tls))
+            }
+            Some(tls) => Channel::Secure(Box::new(Secured::handshake(tls, &mut stream)?)),
+        };
         stream.set_nonblocking(true)?;
         let mut out = Vec::new();
-        let wire = match protocol {
+        let wire = match lane.protocol {
             Protocol::Http1 => Wire::One { responses: Responses::default(), due: None },
             Protocol::Http2 => Wire::Two(http2::Connection::new(&mut out)),
         };
-        Ok(Self { stream, wire, out: Out::Own(out, 0), watches_writing: false })
+        Ok(Self { stream, channel, wire, out: Out::Own(out, 0), watches_writing: false })
     }
 
     /// Requests without an answer.
@@ -84,24 +106,23 @@ impl Client {
         true
     }
 
-    /// Writes what can be written; whether all of it was.
+    /// Writes what can be written; whether nothing waits for room.
     pub(super) fn flush(&mut self) -> Result<bool, Lost> {
-        loop {
-            let (bytes, at) = match &mut self.out {
-                Out::Shared(bytes, at) => (&bytes[..], at),
-                Out::Own(bytes, at) => (&bytes[..], at),
-            };
-            let left = bytes.get(*at..).unwrap_or_default();
-            if left.is_empty() {
-                self.out.clear();
+        if let Channel::Due(tls) = &self.channel {
+            if self.out.left().is_empty() {
                 return Ok(true);
             }
-            match self.stream.write(left) {
-                Ok(written) => *at += written,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) => return Err(Lost(error.kind().to_string())),
-            }
+            let secured = Secured::begin(tls).map_err(|error| Lost(error.to_string()))?;
+            self.channel = Channel::Secure(Box::new(secured));
         }
+        let flushed = match &mut self.channel {
+            Channel::Secure(secured) => secured.flush(&mut self.stream, &mut self.out),
+            _ => self.out.flush(&mut self.stream),
+        };
+        if self.out.left().is_empty() {
+            self.out.clear();
+        }
+        flushed.map_err(|error| Lost(error.kind().to_string()))
     }
 
     /// Reads what there is, once; `answered` gets status and due moment of each whole answer.
@@ -111,15 +132,38 @@ impl Client {
         scratch: &mut [u8],
         mut answered: impl FnMut(u16, Instant),
     ) -> Result<bool, Lost> {
-        let read = match self.stream.read(scratch) {
+        // What TLS has in it is laid beside it.
+        let half = if matches!(self.channel, Channel::Plain) { scratch.len() } else { scratch.len() / 2 };
+        let (bytes, plain) = scratch.split_at_mut(half);
+        let read = match self.stream.read(bytes) {
             Ok(0) => return Err(Lost("connection closed".to_owned())),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
             Err(error) => return Err(Lost(error.kind().to_string())),
         };
-        let input = scratch.get(..read).unwrap_or_default();
-        match &mut self.wire {
-            Wire::One { responses, due } => {
+        let input = bytes.get(..read).unwrap_or_default();
+        let Channel::Secure(secured) = &mut self.channel else {
+            return self.wire.take(input, &mut self.out, &mut answered);
+        };
+        let mut goes_on = true;
+        secured.open(input, plain, |bytes| {
+            goes_on &= self.wire.take(bytes, &mut self.out, &mut answered)?;
+            Ok(())
+        })?;
+        Ok(goes_on && !(secured.each() && self.under_way() == 0))
+    }
+}
+
+impl Wire {
+    /// Whether the connection can be used on.
+    fn take(
+        &mut self,
+        input: &[u8],
+        out: &mut Out,
+        mut answered: impl FnMut(u16, Instant),
+    ) -> Result<bool, Lost> {
+        match self {
+            Self::One { responses, due } => {
                 let Some(answer) = responses.feed(input).map_err(|error| Lost(error.to_string()))? else {
                     return Ok(true);
                 };
@@ -127,8 +171,8 @@ impl Client {
                 answered(answer.status, due);
                 Ok(!answer.close)
             }
-            Wire::Two(connection) => {
-                let fed = connection.feed(input, self.out.own(), answered);
+            Self::Two(connection) => {
+                let fed = connection.feed(input, out.own(), answered);
                 fed.map(|()| true).map_err(|error| Lost(error.to_string()))
             }
         }
@@ -136,6 +180,31 @@ impl Client {
 }
 
 impl Out {
+    pub(super) fn left(&self) -> &[u8] {
+        let (bytes, at) = match self {
+            Self::Shared(bytes, at) => (&bytes[..], at),
+            Self::Own(bytes, at) => (&bytes[..], at),
+        };
+        bytes.get(*at..).unwrap_or_default()
+    }
+
+    pub(super) fn advance(&mut self, written: usize) {
+        match self {
+            Self::Shared(_, at) | Self::Own(_, at) => *at += written,
+        }
+    }
+
+    fn flush(&mut self, stream: &mut TcpStream) -> io::Result<bool> {
+        while !self.left().is_empty() {
+            match stream.write(self.left()) {
+                Ok(written) => self.advance(written),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
     /// The buffer to append to; what is shared has been written by then, as HTTP/1.1 waits for its turn.
     fn own(&mut self) -> &mut Vec<u8> {
         if let Self::Shared(bytes, at) = self {

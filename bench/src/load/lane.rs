@@ -9,6 +9,7 @@ use hdrhistogram::Histogram;
 
 use super::http2;
 use super::schedule::Schedule;
+use super::secure::Tls;
 
 /// Longest latency that is told apart, in nanoseconds: a minute.
 const LONGEST: u64 = 60_000_000_000;
@@ -36,12 +37,14 @@ pub enum Pacing {
 }
 
 /// Requests that share target, pace and expectation.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Lane {
     /// Where the peer listens.
     pub target: SocketAddr,
     /// How requests travel.
     pub protocol: Protocol,
+    /// What their connections are secured by.
+    pub tls: Option<Arc<Tls>>,
     /// Connections held open.
     pub connections: usize,
     /// Requests under way at once on a connection; 1 for HTTP/1.1.

@@ -10,6 +10,7 @@ pub mod http2;
 pub mod lane;
 pub mod reactor;
 pub mod schedule;
+pub mod secure;
 #[cfg(test)]
 mod tests;
 pub mod upstream;
@@ -17,4 +18,5 @@ pub mod upstream;
 pub use lane::{Fresh, Lane, Pacing, Protocol, Report, Requests};
 pub use reactor::{Hook, LoadError, Reactor};
 pub use schedule::Schedule;
+pub use secure::Tls;
 pub use upstream::{BUNDLE_BYTES, Documents};

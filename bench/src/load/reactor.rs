@@ -159,7 +159,7 @@ impl Reactor {
     fn reconnect(&mut self, run: &mut Run, index: usize) -> Result<(), LoadError> {
         let Some((lane, place)) = run.clients.get_mut(index) else { return Ok(()) };
         let Some(running) = run.lanes.get_mut(*lane) else { return Ok(()) };
-        match Client::connect(running.lane.target, running.lane.protocol) {
+        match Client::connect(&running.lane) {
             Ok(client) => {
                 let data = epoll::EventData::new_u64(CLIENT | index as u64);
                 epoll::add(&self.epoll, &client.stream, data, epoll::EventFlags::IN)
@@ -170,7 +170,7 @@ impl Reactor {
             Err(error) => {
                 *place = None;
                 running.failures += 1;
-                running.report.fail(&format!("no connection: {}", error.kind()), 1);
+                running.report.fail(&format!("no connection: {error}"), 1);
             }
         }
         Ok(())

@@ -17,7 +17,16 @@ fn reactor() -> Reactor {
 
 fn lane(target: SocketAddr, pacing: Pacing) -> Lane {
     let requests = Requests::Same(REQUEST.into());
-    Lane { target, protocol: Protocol::Http1, connections: 4, streams: 1, pacing, requests, expect: 200 }
+    Lane {
+        target,
+        protocol: Protocol::Http1,
+        tls: None,
+        connections: 4,
+        streams: 1,
+        pacing,
+        requests,
+        expect: 200,
+    }
 }
 
 /// A server that answers in order, and after every answer but the last waits for nothing; before the

@@ -212,7 +212,8 @@ impl World {
         Ok(Up { process, target, other, admin, manifests, _folder: folder })
     }
 
-    fn ours(&self, name: &'static str) -> Result<PathBuf, StartError> {
+    /// One of our own programs.
+    pub(crate) fn ours(&self, name: &'static str) -> Result<PathBuf, StartError> {
         let program = self.programs.ours.join(name);
         if program.is_file() { Ok(program) } else { Err(StartError::Missing(name)) }
     }
