@@ -11,13 +11,13 @@ use rustls::{
     ClientConfig, ServerConfig, SignatureScheme, SupportedProtocolVersion,
     client::{ResolvesClientCert, Resumption},
     crypto::CryptoProvider,
-    server::ServerSessionMemoryCache,
+    server::NoServerSessionStorage,
     sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 use tokio_rustls::TlsAcceptor;
 
-use super::Speaking;
+use super::{Speaking, sessions::Sessions};
 use crate::serve::Speaks;
 
 /// Sessions kept for resumption, per workload and way of speaking: some 2 KiB each, mostly the client's
@@ -65,6 +65,8 @@ impl Ready {
             .with_client_cert_verifier(Arc::new(PeerVerifier::anyone(Arc::clone(&bundles))))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(svid.key()))));
         base.max_early_data_size = 0;
+        // Each way of speaking gets its own below.
+        base.session_storage = Arc::new(NoServerSessionStorage {});
         let (sidecar, hbone) = (OnceLock::new(), OnceLock::new());
         Ok(Self { base, provider, versions, sidecar, hbone, svid, bundles })
     }
@@ -79,7 +81,7 @@ impl Ready {
             let mut config = self.base.clone();
             config.alpn_protocols = owned(alpn);
             // Its own store: sessions end with this certificate and these bundles.
-            config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+            config.session_storage = Arc::new(Sessions::new(SESSIONS));
             TlsAcceptor::from(Arc::new(config))
         })
     }
@@ -128,7 +130,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// Whether the server asked who we are.
+    /// Whether the server asked who we are, and was told.
     pub(super) fn was_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
@@ -136,8 +138,11 @@ impl Asked {
 
 impl ResolvesClientCert for Asked {
     fn resolve(&self, issuers: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let own = ResolvesClientCert::resolve(&self.own, issuers, schemes)?;
+        // Asked in a way that we cannot answer, we would be nobody, too.
+        own.key.choose_scheme(schemes)?;
         self.asked.store(true, Ordering::Relaxed);
-        ResolvesClientCert::resolve(&self.own, issuers, schemes)
+        Some(own)
     }
 
     fn has_certs(&self) -> bool {
@@ -161,5 +166,26 @@ pub(super) fn speaks(alpn: Option<&[u8]>) -> Option<Speaks> {
         b"h2" | b"istio-h2" => Some(Speaks::Http2),
         b"http/1.1" | b"istio-http/1.1" | b"istio-http/1.0" => Some(Speaks::Http1),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+
+    use super::*;
+
+    #[test]
+    fn a_server_that_asks_for_what_we_do_not_have_has_not_asked_us() {
+        let root = certs::Authority::mint("root").unwrap();
+        let leaf = root.issue_odd(&certs::OddRequest::workload("spiffe://cluster.local/ns/n/sa/s")).unwrap();
+        let key = any_supported_type(&leaf.key_der()).unwrap();
+        let own = Arc::new(CertifiedKey::new(leaf.chain_der(), key));
+        let asked = Asked { own: own.into(), asked: AtomicBool::new(false) };
+        assert!(asked.resolve(&[], &[SignatureScheme::RSA_PSS_SHA256]).is_none() && !asked.was_asked());
+        let wanted = [SignatureScheme::RSA_PSS_SHA256, SignatureScheme::ECDSA_NISTP256_SHA256];
+        assert!(asked.resolve(&[], &wanted).is_some() && asked.was_asked());
     }
 }
