@@ -19,6 +19,8 @@ use crate::spiffe::CertificateFolder;
 
 /// The largest file of a certificate, key or roots.
 const FILE_BYTES: u64 = 1024 * 1024;
+/// How often a folder is looked at again that is swapped meanwhile.
+const SWAPS: usize = 4;
 
 /// Certificates by service account, from folders.
 pub(super) struct Files {
@@ -53,10 +55,7 @@ impl Supplier for Files {
         folders.sort();
         let mut roots = Vec::new();
         for folder in folders {
-            let file = current(folder).join("ca.crt");
-            if file.exists() {
-                roots.extend(certificates(&file)?);
-            }
+            roots.extend(roots_of(folder, current)?);
         }
         Known::own(&self.trust_domain, roots)
     }
@@ -69,6 +68,28 @@ impl Supplier for Files {
 /// The folder's content of this moment, so that certificate and key are of one swap.
 fn current(folder: &Path) -> PathBuf {
     fs::canonicalize(folder.join("..data")).unwrap_or_else(|_| folder.to_owned())
+}
+
+/// The roots in a folder; none where it brings none. A folder that was swapped after it was found has none
+/// any more, and would take every connection with it whose peer they vouch for.
+fn roots_of(
+    folder: &Path,
+    current: impl Fn(&Path) -> PathBuf,
+) -> Result<Vec<CertificateDer<'static>>, SupplyError> {
+    let mut at = current(folder);
+    for _ in 0..SWAPS {
+        let file = at.join("ca.crt");
+        if file.exists() {
+            return certificates(&file);
+        }
+        let now = current(folder);
+        if now == at && at.is_dir() == folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        at = now;
+    }
+    let reason = "it is changed again and again".to_owned();
+    Err(SupplyError::File { path: folder.to_owned(), reason })
 }
 
 /// The pair, unless its chain is the one in service. A renewal makes a new certificate, always.
@@ -89,4 +110,39 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, SupplyError
     let chain = CertificateDer::pem_slice_iter(&read(path, FILE_BYTES)?).collect::<Result<Vec<_>, _>>();
     let chain = chain.map_err(|error| failed(error.to_string()))?;
     if chain.is_empty() { Err(failed("holds no certificate".to_owned())) } else { Ok(chain) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use std::cell::Cell;
+
+    use super::*;
+
+    /// Kubernetes removes the old folder as soon as the link leads to the new one.
+    #[test]
+    fn a_folder_that_is_swapped_while_it_is_read_keeps_its_roots() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = folder.path().join("..new");
+        fs::create_dir(&new).unwrap();
+        fs::write(new.join("ca.crt"), certs::Authority::mint("root").unwrap().certificate_pem()).unwrap();
+        let looked = Cell::new(0);
+        let swapped_after = |times: usize| {
+            looked.set(0);
+            let (new, old, looked) = (new.clone(), folder.path().join("..old"), &looked);
+            move |_: &Path| {
+                looked.set(looked.get() + 1);
+                if looked.get() > times { new.clone() } else { old.join(looked.get().to_string()) }
+            }
+        };
+        for times in [0, 1, 3] {
+            assert_eq!(roots_of(folder.path(), swapped_after(times)).unwrap().len(), 1, "{times}");
+        }
+        assert!(roots_of(folder.path(), swapped_after(usize::MAX)).is_err());
+        fs::remove_file(new.join("ca.crt")).unwrap();
+        assert!(roots_of(folder.path(), swapped_after(1)).unwrap().is_empty(), "it brings none");
+        let missing = folder.path().join("missing");
+        assert!(roots_of(&missing, current).unwrap().is_empty(), "it is not there yet");
+    }
 }
