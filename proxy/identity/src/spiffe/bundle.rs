@@ -118,6 +118,11 @@ impl Bundle {
         Self::from_roots(self.certificates().chain(other.certificates()).cloned().collect())
     }
 
+    /// Whether all of another bundle's roots are among these.
+    pub(super) fn holds(&self, other: &Self) -> bool {
+        other.certificates().all(|one| self.certificates().any(|known| known == one))
+    }
+
     /// The roots' certificates.
     pub fn certificates(&self) -> impl Iterator<Item = &CertificateDer<'static>> {
         self.roots.iter().map(|root| &root.der)

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -10,6 +11,7 @@ use std::{
 use rustls_pki_types::CertificateDer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use zeroize::Zeroize;
 
 use super::{Supplier, SupplyError};
 use crate::spiffe::{Bundle, CertificateSettings, TrustBundles};
@@ -65,6 +67,8 @@ impl Known {
     /// Further roots of a trust domain.
     pub(super) fn add(&mut self, trust_domain: &str, bundle: &Bundle) -> Result<(), SupplyError> {
         match self.domains.iter_mut().find(|(domain, _)| domain == trust_domain) {
+            // Of a thousand workloads all bring the same.
+            Some((_, known)) if known.holds(bundle) => {}
             Some((_, known)) => *known = known.joined(bundle)?,
             None => self.domains.push((trust_domain.to_owned(), bundle.clone())),
         }
@@ -218,9 +222,39 @@ pub(super) async fn keep(trust: Arc<Trust>, stop: CancellationToken) {
 /// A whole file, if it is not larger than that.
 pub(super) fn read(path: &Path, most: u64) -> Result<Vec<u8>, SupplyError> {
     let failed = |reason: String| SupplyError::File { path: path.to_owned(), reason };
-    let length = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
-    if length > most {
-        return Err(failed(format!("larger than {most} bytes")));
+    let told = fs::metadata(path).map_err(|error| failed(error.to_string()))?;
+    if !told.is_file() {
+        // A pipe would be waited for, and a device read for ever.
+        return Err(failed("is no file".to_owned()));
     }
-    fs::read(path).map_err(|error| failed(error.to_string()))
+    let file = fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+    let mut bytes = Vec::with_capacity(usize::try_from(told.len().min(most)).unwrap_or(0));
+    let more = file.take(most.saturating_add(1)).read_to_end(&mut bytes);
+    more.map_err(|error| failed(error.to_string()))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= most) {
+        return Ok(bytes);
+    }
+    bytes.zeroize();
+    Err(failed(format!("larger than {most} bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_a_file_and_not_too_large() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "12345").unwrap();
+        assert_eq!(read(&file, 5).unwrap(), b"12345");
+        let why = |path: &Path| read(path, 4).unwrap_err().to_string();
+        assert!(why(&file).contains("larger than 4 bytes"));
+        assert!(why(Path::new("/dev/zero")).contains("is no file"));
+        assert!(why(folder.path()).contains("is no file"));
+        // What says that it is empty, and goes on.
+        assert!(why(Path::new("/proc/self/status")).contains("larger than 4 bytes"));
+    }
 }

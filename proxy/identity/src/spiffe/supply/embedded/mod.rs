@@ -11,7 +11,7 @@ mod roots;
 mod tests;
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -30,8 +30,10 @@ use roots::{Root, Roots};
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
 const LOCK_EVERY: Duration = Duration::from_millis(20);
 
-/// The authority.
-pub(super) struct EmbeddedCa {
+/// The authority, as others ask it: it reads and writes files, and does so where waiting holds up nobody.
+pub(super) struct EmbeddedCa(Arc<Authority>);
+
+struct Authority {
     settings: EmbeddedCaSettings,
     trust_domain: String,
     clock: Clock,
@@ -54,6 +56,12 @@ struct Intermediate {
 
 impl EmbeddedCa {
     pub(super) fn new(settings: EmbeddedCaSettings, trust_domain: &str, clock: Clock) -> Self {
+        Self(Arc::new(Authority::new(settings, trust_domain, clock)))
+    }
+}
+
+impl Authority {
+    fn new(settings: EmbeddedCaSettings, trust_domain: &str, clock: Clock) -> Self {
         let roots = Roots::new(settings.folder.clone());
         let state = Mutex::new(State { roots, intermediate: None });
         Self { settings, trust_domain: trust_domain.to_owned(), clock, state }
@@ -135,19 +143,26 @@ impl EmbeddedCa {
         tracing::info!(expires_in_seconds = end - now, "new root of the embedded authority");
         Ok(())
     }
-}
-
-impl Supplier for EmbeddedCa {
-    fn supply<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Option<Material>, SupplyError>> {
-        let issued = self.issue(ask.id).map(Some);
-        Box::pin(std::future::ready(issued))
-    }
 
     fn known(&self) -> Result<Known, SupplyError> {
         let now = self.clock.now();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.ensure_root(&mut state, now)?;
         Known::own(&self.trust_domain, state.roots.publish(now)?)
+    }
+}
+
+impl Supplier for EmbeddedCa {
+    fn supply<'a>(&'a self, ask: Ask<'a>) -> BoxFuture<'a, Result<Option<Material>, SupplyError>> {
+        let (authority, id) = (Arc::clone(&self.0), ask.id.clone());
+        Box::pin(async move {
+            let issued = tokio::task::spawn_blocking(move || authority.issue(&id)).await;
+            issued.unwrap_or_else(|error| Err(SupplyError::Sign(error.to_string()))).map(Some)
+        })
+    }
+
+    fn known(&self) -> Result<Known, SupplyError> {
+        self.0.known()
     }
 
     fn next(&self, _: &Svid) -> Next {

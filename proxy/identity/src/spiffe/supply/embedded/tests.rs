@@ -6,6 +6,7 @@ use std::{
     fs,
     os::unix::fs::{PermissionsExt, chown},
     path::Path,
+    task::{Context, Waker},
 };
 
 use tempfile::TempDir;
@@ -16,7 +17,7 @@ use crate::spiffe::{TrustBundles, parse_id};
 const ID: &str = "spiffe://cluster.local/ns/datamesh/sa/fhir-server";
 const DAY: i64 = 86_400;
 
-fn authority(folder: &Path, now: i64) -> EmbeddedCa {
+fn authority(folder: &Path, now: i64) -> Authority {
     let settings = EmbeddedCaSettings {
         folder: folder.to_owned(),
         leaf_seconds: 3_600,
@@ -24,11 +25,11 @@ fn authority(folder: &Path, now: i64) -> EmbeddedCa {
         root_seconds: 864_000,
         overlap_seconds: 60,
     };
-    EmbeddedCa::new(settings, "cluster.local", Clock::Fixed(now))
+    Authority::new(settings, "cluster.local", Clock::Fixed(now))
 }
 
 /// Looks at its folder and signs, as of a moment; peers of that moment must take what comes of it.
-fn signs(authority: &mut EmbeddedCa, now: i64) {
+fn signs(authority: &mut Authority, now: i64) {
     authority.clock = Clock::Fixed(now);
     let known = authority.known().unwrap();
     let mut trust = TrustBundles::new(0);
@@ -87,7 +88,7 @@ fn a_root_that_others_may_have_put_there_is_not_trusted() {
     signs(&mut authority, now);
     let planted = folder.path().join("root-1.crt");
     fs::write(&planted, certs::Authority::mint("intruder").unwrap().certificate_pem()).unwrap();
-    let refused = |authority: &EmbeddedCa, why: &str| {
+    let refused = |authority: &Authority, why: &str| {
         let Err(error) = authority.known() else { panic!("it is trusted") };
         assert!(error.to_string().contains(why) && error.to_string().contains("root-1.crt"), "{error}");
     };
@@ -101,4 +102,28 @@ fn a_root_that_others_may_have_put_there_is_not_trusted() {
     if chown(&planted, Some(65_534), None).is_ok() && rustix::process::geteuid().is_root() {
         refused(&authority, "another user's");
     }
+}
+
+/// Looks hold the authority while they read its folder, which may be a network's.
+#[tokio::test(flavor = "current_thread")]
+async fn an_authority_that_is_held_up_holds_up_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let supplier = EmbeddedCa(Arc::new(authority(folder.path(), Clock::System.now())));
+    supplier.known().unwrap();
+    let id = parse_id(ID).unwrap();
+    let held = Arc::clone(&supplier.0);
+    let (taken, take) = std::sync::mpsc::channel();
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let holder = thread::spawn(move || {
+        let _state = held.state.lock().unwrap();
+        taken.send(()).unwrap();
+        // Until the test is over, or has had a minute too much.
+        let _ = wait.recv_timeout(Duration::from_secs(60));
+    });
+    take.recv().unwrap();
+    let mut asked = supplier.supply(Ask { id: &id, held: None });
+    assert!(asked.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    done.send(()).unwrap();
+    assert!(asked.await.unwrap().is_some());
+    holder.join().unwrap();
 }
