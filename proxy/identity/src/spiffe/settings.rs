@@ -122,14 +122,16 @@ pub struct IstioCaSettings {
     pub ca_file: PathBuf,
     /// File of the token that says who we are (audience `istio-ca`); read for each request.
     pub token_file: PathBuf,
-    /// Which of the mesh's clusters asks; none where empty.
-    #[serde(default)]
+    /// Which of the mesh's clusters asks, by istiod's name for it (its `CLUSTER_ID`); not said where
+    /// empty, and istiod then gives no certificate in a workload's name.
+    #[serde(default = "usual_cluster")]
     pub cluster_id: String,
     /// Ask for the workloads' certificates in their name (`ImpersonatedIdentity`), as a proxy of a whole
     /// node must. Without, the authority gives a certificate for the bearer of the token alone.
     #[serde(default = "yes")]
     pub impersonate: bool,
-    /// Life of a workload's certificate that is asked for, in seconds; the authority may give less.
+    /// Life of a workload's certificate that is asked for, in seconds. The authority may give less;
+    /// istiod refuses more than its `MAX_WORKLOAD_CERT_TTL`.
     #[serde(default = "a_day")]
     pub leaf_seconds: u64,
     /// How long the authority may take for a connection and for an answer, each, in milliseconds.
@@ -139,6 +141,11 @@ pub struct IstioCaSettings {
 
 fn yes() -> bool {
     true
+}
+
+/// What istiod, ztunnel and Istio's charts call a cluster that nobody has named.
+fn usual_cluster() -> String {
+    "Kubernetes".to_owned()
 }
 
 fn ten_seconds() -> u64 {

@@ -8,10 +8,10 @@ mod answer;
 mod request;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -20,8 +20,7 @@ use futures_util::future::BoxFuture;
 use policy::SpiffeId;
 use rustls_pki_types::ServerName;
 use tokio::{sync::Semaphore, time::Instant};
-use tonic::metadata::MetadataValue;
-use zeroize::Zeroizing;
+use tonic::{Code, metadata::MetadataValue};
 
 use super::{
     Ask, Known, Material, Next, Supplier, SupplyError, Svid,
@@ -29,7 +28,6 @@ use super::{
         Call, Link, LinkError,
         messages::{IstioCertificateRequest, IstioCertificateResponse, Metadata, Text},
     },
-    trust::read,
 };
 use crate::{
     Clock,
@@ -38,6 +36,7 @@ use crate::{
 };
 
 use answer::Answer;
+use token::Token;
 
 const CREATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 /// Whom the certificate is for, where that is not who asks.
@@ -46,8 +45,6 @@ const IMPERSONATED: &str = "ImpersonatedIdentity";
 const CLUSTER: &str = "clusterid";
 /// The largest answer.
 const MESSAGE_BYTES: usize = 1024 * 1024;
-/// The largest token.
-const TOKEN_BYTES: u64 = 64 * 1024;
 /// Questions under way at once.
 const AT_ONCE: usize = 16;
 /// A connection serves many workloads that start together, and no longer: `caFile` is read for each.
@@ -98,9 +95,10 @@ impl IstioCa {
         let _place = self.places.acquire().await.map_err(|error| self.down(&error))?;
         let (csr, key) = request::make(id)?;
         let link = self.link().await?;
+        let token = self.token().await?;
         let call = Call {
             path: CREATE,
-            request: self.request(id, csr).await?,
+            request: self.request(id, csr, &token)?,
             bytes: MESSAGE_BYTES,
             limit: self.settings.timeout(),
         };
@@ -110,7 +108,7 @@ impl IstioCa {
             Err(error) => {
                 // Whatever it was, the next question goes another way.
                 self.forget_link().await;
-                return Err(self.down(&error));
+                return Err(self.refused(&error, &token, id));
             }
         };
         let refused = |reason| SupplyError::Answer(id.to_string(), reason);
@@ -121,11 +119,12 @@ impl IstioCa {
         Ok(material)
     }
 
-    /// The question, with what proves who asks; the token is read each time, as it is renewed under us.
-    async fn request(
+    /// The question, with what proves who asks.
+    fn request(
         &self,
         id: &SpiffeId,
         csr: String,
+        token: &Token,
     ) -> Result<tonic::Request<IstioCertificateRequest>, SupplyError> {
         let impersonated = || {
             let text = Text { string_value: id.to_string() };
@@ -136,16 +135,32 @@ impl IstioCa {
             validity_duration: i64::try_from(self.settings.leaf_seconds).unwrap_or(i64::MAX),
             metadata: self.settings.impersonate.then(impersonated),
         });
-        let file = self.settings.token_file.clone();
-        let token = tokio::task::spawn_blocking(move || token(&file)).await;
-        let mut bearer = token.map_err(|error| self.down(&error))??;
-        bearer.set_sensitive(true);
-        request.metadata_mut().insert("authorization", bearer);
+        request.metadata_mut().insert("authorization", token.bearer());
         if !self.settings.cluster_id.is_empty() {
             let cluster = MetadataValue::try_from(&self.settings.cluster_id);
             request.metadata_mut().insert(CLUSTER, cluster.map_err(|error| self.down(&error))?);
         }
         Ok(request)
+    }
+
+    /// Read each time, as it is renewed under us.
+    async fn token(&self) -> Result<Token, SupplyError> {
+        let file = self.settings.token_file.clone();
+        let token = tokio::task::spawn_blocking(move || Token::read(&file)).await;
+        token.map_err(|error| self.down(&error))?
+    }
+
+    /// Why there is no answer, with what may be wrong where the authority does not say.
+    fn refused(&self, error: &LinkError, token: &Token, id: &SpiffeId) -> SupplyError {
+        if !matches!(error, LinkError::Status(Code::Unauthenticated, _)) {
+            return self.down(error);
+        }
+        let doubt = token.doubt(self.settings.impersonate.then_some(id), self.clock.now());
+        let cluster = match self.settings.cluster_id.as_str() {
+            "" => "no clusterId".to_owned(),
+            cluster => format!("clusterId {cluster}"),
+        };
+        self.down(&format!("{error} ({cluster}; {doubt})"))
     }
 
     /// The connection in use, or a new one.
@@ -226,16 +241,4 @@ impl Supplier for IstioCa {
     fn version(&self) -> u64 {
         self.roots.lock().unwrap_or_else(PoisonError::into_inner).version
     }
-}
-
-/// `Bearer` and what the file holds. May block.
-fn token(path: &Path) -> Result<MetadataValue<tonic::metadata::Ascii>, SupplyError> {
-    let failed = |reason: &str| SupplyError::File { path: path.to_owned(), reason: reason.to_owned() };
-    let bytes = Zeroizing::new(read(path, TOKEN_BYTES)?);
-    let text = std::str::from_utf8(&bytes).map_err(|_| failed("is no token"))?.trim();
-    if text.is_empty() {
-        return Err(failed("is empty"));
-    }
-    let bearer = Zeroizing::new(format!("Bearer {text}"));
-    MetadataValue::try_from(bearer.as_str()).map_err(|_| failed("is no token"))
 }

@@ -21,7 +21,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{
-    Status, Streaming,
+    Code, Status, Streaming,
     body::Body,
     client::{Grpc, GrpcService},
 };
@@ -47,8 +47,8 @@ pub(in super::super) enum LinkError {
     Http(hyper::Error),
     #[error("no {0} within {1:?}")]
     Slow(&'static str, Duration),
-    #[error("answered {0}")]
-    Status(String),
+    #[error("answered {0:?}: {1}")]
+    Status(Code, String),
     #[error("the stream ended")]
     Ended,
 }
@@ -57,7 +57,7 @@ impl From<Status> for LinkError {
     /// What the other side says is cut and escaped: it goes into logs.
     fn from(status: Status) -> Self {
         let said: String = status.message().escape_debug().take(TOLD_CHARACTERS).collect();
-        Self::Status(format!("{:?}: {said}", status.code()))
+        Self::Status(status.code(), said)
     }
 }
 

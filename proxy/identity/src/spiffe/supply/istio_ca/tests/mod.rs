@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod authority;
+mod doubts;
 
 use std::{fs, sync::Arc, time::Duration};
 
