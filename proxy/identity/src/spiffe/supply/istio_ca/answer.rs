@@ -34,6 +34,8 @@ impl Answer {
         let tail = all.split_off(last_from.max(1).min(all.len()));
         let (mut roots, others): (Vec<_>, Vec<_>) = tail.into_iter().partition(is_root);
         all.extend(others);
+        // Istio's own makefiles put the root into the chain too. No peer needs it (RFC 8446 §4.4.2).
+        all.retain(|one| !roots.contains(one));
         if roots.is_empty() && all.len() > 1 {
             // A plugged-in authority's root may itself be signed by one that the mesh does not know.
             roots.extend(all.pop());

@@ -53,6 +53,7 @@ pub(super) enum Mood {
     OthersRoot,
     WithoutIntermediate,
     RootFirst,
+    RootTwice,
     Unordered,
     Huge,
     TooMany,
@@ -285,6 +286,8 @@ impl Desk {
             Mood::OthersRoot => vec![sign(csr, short, upper), upper_pem, new_root],
             Mood::WithoutIntermediate => vec![sign(csr, short, lower), upper_pem, root],
             Mood::RootFirst => vec![root, upper_pem, sign(csr, short, upper)],
+            // As istiod where `cert-chain.pem` is as Istio's `Makefile.selfsigned.mk` makes it.
+            Mood::RootTwice => vec![sign(csr, short, upper), upper_pem, root.clone(), root],
             Mood::Unordered => vec![sign(csr, short, lower), upper_pem + &new_root + &lower_pem, root],
             // As istiod with a plugged-in authority: those between in one text.
             _ => vec![sign(csr, short, upper), upper_pem, root],

@@ -166,6 +166,18 @@ async fn those_between_in_any_order_are_put_in_theirs() {
 }
 
 #[tokio::test]
+async fn a_root_in_the_chain_is_not_sent_to_peers() {
+    let istiod = Istiod::start(Mood::RootTwice).await;
+    let supply = start(settings(&istiod, PATIENT_MS));
+    let handle = supply.workload(&id());
+    let svid = svid_that(&handle, "a certificate", |_| true).await;
+    assert_eq!(svid.key().cert[1..], istiod.intermediates()[1..], "the one that signed the leaf");
+    let trust = supply.trust().borrow().clone();
+    let roots: Vec<_> = trust.bundle("cluster.local").unwrap().certificates().cloned().collect();
+    assert_eq!(roots, [istiod.root()]);
+}
+
+#[tokio::test]
 async fn an_authority_that_says_nothing_is_given_up() {
     let istiod = Istiod::start(Mood::Hang).await;
     let supply = start(settings(&istiod, 300));
