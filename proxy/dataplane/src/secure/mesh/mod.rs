@@ -22,6 +22,7 @@ mod config;
 mod lost;
 mod port;
 mod serve;
+mod sessions;
 mod workload;
 
 use std::{
