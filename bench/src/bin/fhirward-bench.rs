@@ -167,9 +167,9 @@ fn mutual(
     reactor: &mut Reactor,
     world: &World,
 ) -> Result<Option<mtls::Section>, Box<dyn Error>> {
-    let named = arguments.only.iter().any(|name| name == MTLS);
     let everything = arguments.only.is_empty() && arguments.peers.is_empty();
-    if !(named || everything) {
+    let named = |row: &str| arguments.only.iter().any(|name| name == MTLS || name == row);
+    if !(everything || arguments.only.iter().any(|name| is_mtls(name))) {
         return Ok(None);
     }
     let wanted = |peer: &Peer| {
@@ -184,7 +184,7 @@ fn mutual(
         extent: extent(arguments),
         workloads: arguments.certificates.clamp(1, MOST_CERTIFICATES),
     };
-    Ok(Some(mtls::run(reactor, world, &peers, scale, &mut note)?))
+    Ok(Some(mtls::run(reactor, world, &peers, scale, &|row| everything || named(row), &mut note)?))
 }
 
 /// The rows with pods, where they are wanted and can be had.
@@ -206,6 +206,10 @@ fn captured(
     Ok(Some(capture::run(&files, &world.tokens, extent(arguments), &mut note)?))
 }
 
+fn is_mtls(name: &str) -> bool {
+    name == MTLS || name == mtls::MEMORY || mtls::ALL.iter().any(|work| work.name == name)
+}
+
 fn extent(arguments: &Arguments) -> Extent {
     let (rounds, seconds) = if arguments.quick { (3, 0.5) } else { (5, 2.0) };
     let seconds = arguments.seconds.filter(|seconds| (0.1..=60.0).contains(seconds)).unwrap_or(seconds);
@@ -220,10 +224,12 @@ fn chosen(arguments: &Arguments) -> Result<Vec<&'static Workload>, String> {
     let find = |name: &String| {
         ALL.iter().find(|workload| workload.name == name).ok_or_else(|| {
             let known: Vec<&str> = ALL.iter().map(|workload| workload.name).collect();
-            format!("no workload {name}; there are {}, {MTLS}, {CAPTURE}", known.join(", "))
+            let mtls: Vec<&str> = mtls::ALL.iter().map(|work| work.name).collect();
+            let (known, mtls) = (known.join(", "), mtls.join(", "));
+            format!("no workload {name}; there are {known}, {MTLS} ({mtls}, {}), {CAPTURE}", mtls::MEMORY)
         })
     };
-    arguments.only.iter().filter(|name| *name != CAPTURE && *name != MTLS).map(find).collect()
+    arguments.only.iter().filter(|name| *name != CAPTURE && !is_mtls(name)).map(find).collect()
 }
 
 fn peers(workload: &Workload, chosen: &[Peer], programs: &Programs) -> Vec<Peer> {

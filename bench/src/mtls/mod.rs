@@ -32,7 +32,7 @@ use measure::{Bench, Memory};
 /// One row for each peer.
 #[derive(Debug, Clone, Copy)]
 pub struct Work {
-    /// Name, in the JSON.
+    /// Name, for `--only`.
     pub name: &'static str,
     /// What it is, for readers.
     pub says: &'static str,
@@ -58,25 +58,25 @@ pub enum Ask {
 /// All of it, in the order of the table.
 pub const ALL: &[Work] = &[
     Work {
-        name: "full",
+        name: "mtls-full",
         says: "full handshakes, each with a 1 kB read",
         ask: Ask::Handshakes(HandshakeKind::Full),
         connections: 4,
     },
     Work {
-        name: "resumed",
+        name: "mtls-resumed",
         says: "resumed handshakes, each with a 1 kB read",
         ask: Ask::Handshakes(HandshakeKind::Resumed),
         connections: 4,
     },
-    Work { name: "one", says: "1 kB reads, 1 connection", ask: Ask::Reads, connections: 1 },
-    Work { name: "many", says: "1 kB reads, 32 connections", ask: Ask::Reads, connections: 32 },
-    Work { name: "down", says: "1 MiB Bundles down, 8 connections", ask: Ask::Download, connections: 8 },
-    Work { name: "up", says: "1 MiB Bundles up, 8 connections", ask: Ask::Upload, connections: 8 },
+    Work { name: "mtls-one", says: "1 kB reads, 1 connection", ask: Ask::Reads, connections: 1 },
+    Work { name: "mtls-many", says: "1 kB reads, 32 connections", ask: Ask::Reads, connections: 32 },
+    Work { name: "mtls-down", says: "1 MiB Bundles down, 8 connections", ask: Ask::Download, connections: 8 },
+    Work { name: "mtls-up", says: "1 MiB Bundles up, 8 connections", ask: Ask::Upload, connections: 8 },
 ];
 
 /// The name of the row about memory.
-pub const MEMORY: &str = "memory";
+pub const MEMORY: &str = "mtls-memory";
 
 /// All figures.
 #[derive(Debug, Clone, Serialize)]
@@ -117,7 +117,7 @@ pub struct Scale {
     pub workloads: usize,
 }
 
-/// Measures the peers. `tell` gets a line for each step.
+/// Measures those of the rows that are `wanted` by their names. `tell` gets a line for each step.
 ///
 /// # Errors
 /// When certificates cannot be made; a peer that fails is a row without figures.
@@ -126,16 +126,17 @@ pub fn run(
     world: &World,
     peers: &[Peer],
     scale: Scale,
+    wanted: &dyn Fn(&str) -> bool,
     tell: &mut dyn FnMut(&str),
 ) -> Result<Section, CellError> {
     tell("mtls: certificates are made");
     let kit = Kit::new(&world.runs, scale.workloads)?;
     let mut bench = Bench { reactor, world, kit: &kit };
     let mut rows = Vec::new();
-    for work in ALL {
+    for work in ALL.iter().filter(|work| wanted(work.name)) {
         rows.extend(load(&mut bench, work, peers, scale.extent, tell));
     }
-    let memory = memory(&mut bench, peers, scale, tell);
+    let memory = if wanted(MEMORY) { memory(&mut bench, peers, scale, tell) } else { Vec::new() };
     Ok(Section { rows, memory })
 }
 
@@ -156,7 +157,10 @@ fn load(
         }
     }
     let offered = slowest.is_finite().then_some((slowest * OFFERED_PART).floor());
-    tell(&format!("mtls {}: {:.0} requests a second are offered", work.name, offered.unwrap_or(0.0)));
+    match offered {
+        Some(rate) => tell(&format!("{}: {rate:.0} requests a second are offered", work.name)),
+        None => tell(work.name),
+    }
     for round in 0..extent.rounds {
         let count = rows.len().max(1);
         for position in 0..rows.len() {
@@ -174,7 +178,7 @@ fn load(
 }
 
 fn memory(bench: &mut Bench<'_>, peers: &[Peer], scale: Scale, tell: &mut dyn FnMut(&str)) -> Vec<MemoryRow> {
-    tell(&format!("mtls {MEMORY}: {} workloads", scale.workloads));
+    tell(&format!("{MEMORY}: {} workloads", scale.workloads));
     let row = |peer: &Peer| {
         let (peer, workloads) = (peer.name(), scale.workloads);
         MemoryRow { peer, workloads, cells: Vec::new(), failed: None }
@@ -185,7 +189,7 @@ fn memory(bench: &mut Bench<'_>, peers: &[Peer], scale: Scale, tell: &mut dyn Fn
             match bench.memory(*peer) {
                 Ok(cell) => row.cells.push(cell),
                 Err(error) => {
-                    tell(&format!("mtls {MEMORY} {}: FAILED: {error}", peer.name()));
+                    tell(&format!("{MEMORY} {}: FAILED: {error}", peer.name()));
                     row.cells.clear();
                     row.failed = Some(error.to_string());
                 }
