@@ -5,6 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, TrustAnchor, pem::PemObject};
 use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_cert};
+use x509_parser::{prelude::FromDer, revocation_list::CertificateRevocationList};
 
 use super::{PeerError, id::check_trust_domain, shape};
 
@@ -23,8 +24,14 @@ pub struct TrustBundles {
     algorithms: WebPkiSupportedAlgorithms,
     domains: BTreeMap<String, Bundle>,
     aliases: BTreeMap<String, String>,
+    /// The newest first: of an issuer's lists the first is asked.
     crls: Vec<CertRevocationList<'static>>,
+    /// When each was issued.
+    issued: Vec<Issued>,
 }
+
+/// When a list was issued, in Unix seconds, and its number (RFC 5280 §5.2.3): length, then big-endian.
+type Issued = (i64, usize, Vec<u8>);
 
 /// The roots of one trust domain.
 #[derive(Debug, Clone, Default)]
@@ -166,6 +173,7 @@ impl TrustBundles {
             domains: BTreeMap::new(),
             aliases: BTreeMap::new(),
             crls: Vec::new(),
+            issued: Vec::new(),
         }
     }
 
@@ -194,7 +202,7 @@ impl TrustBundles {
         Ok(self)
     }
 
-    /// Revocation lists, from PEM or a single DER.
+    /// Revocation lists, from PEM or a single DER. Of several of one issuer the newest counts.
     ///
     /// # Errors
     /// [`BundleError`], also where there is none.
@@ -211,9 +219,12 @@ impl TrustBundles {
             return Err(BundleError::Empty("revocation list"));
         }
         for (index, list) in lists.into_iter().enumerate() {
-            let list = OwnedCertRevocationList::from_der(list.as_ref())
-                .map_err(|error| BundleError::Crl(index + 1, error))?;
-            self.crls.push(list.into());
+            let unusable = |error| BundleError::Crl(index + 1, error);
+            let issued = issued(list.as_ref()).ok_or(unusable(webpki::Error::BadDer))?;
+            let list = OwnedCertRevocationList::from_der(list.as_ref()).map_err(unusable)?;
+            let at = self.issued.partition_point(|other| *other >= issued);
+            self.issued.insert(at, issued);
+            self.crls.insert(at, list.into());
         }
         if self.crls.len() > CRLS { Err(BundleError::TooMany(CRLS, "revocation lists")) } else { Ok(self) }
     }
@@ -244,4 +255,11 @@ impl TrustBundles {
     pub(super) fn crls(&self) -> &[CertRevocationList<'static>] {
         &self.crls
     }
+}
+
+/// What is not told by the library that reads lists for use.
+fn issued(list: &[u8]) -> Option<Issued> {
+    let (_, list) = CertificateRevocationList::from_der(list).ok()?;
+    let number = list.crl_number().map(|number| number.to_bytes_be()).unwrap_or_default();
+    Some((list.last_update().timestamp(), number.len(), number))
 }

@@ -277,6 +277,31 @@ fn revoked_by_an_intermediates_list() {
 }
 
 #[test]
+fn of_an_issuers_lists_the_newest_counts_whichever_was_read_first() {
+    let mesh = Mesh::new();
+    let [bad, good] = [0, 1].map(|_| mesh.root.issue_odd(&OddRequest::workload(ID)).unwrap());
+    let list = |revoked: &[&certs::Leaf], begins, ends| {
+        mesh.root.revocation_list(revoked, seconds_from_now(begins, ends)).unwrap()
+    };
+    let older = list(&[], -3600, 3600);
+    let expired = list(&[], -7200, -60);
+    let newest = list(&[&bad], -60, 3600);
+    // Of one second: the one with the higher number.
+    let [first, second] = [list(&[], -60, 3600), list(&[&bad], -60, 3600)];
+    for lists in
+        [[&older, &newest], [&newest, &older], [&expired, &newest], [&newest, &expired], [&first, &second]]
+    {
+        let trusted = || bundles(&[("cluster.local", &mesh.root)]);
+        let one_file = trusted().with_crls(lists.map(String::as_str).concat().as_bytes()).unwrap();
+        let files = lists.iter().fold(trusted(), |trusted, list| trusted.with_crls(list.as_bytes()).unwrap());
+        for bundles in [one_file, files] {
+            assert_eq!(check(&bundles, &bad).unwrap_err().name(), "revoked");
+            assert!(check(&bundles, &good).is_ok());
+        }
+    }
+}
+
+#[test]
 fn a_list_that_has_expired_or_is_forged_refuses() {
     let mesh = Mesh::new();
     let leaf = mesh.root.issue_odd(&OddRequest::workload(ID)).unwrap();
