@@ -8,7 +8,12 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use super::{SecureError, Speaking, WorkloadTls, config::Ready, lost::in_its_life, now};
+use super::{
+    SecureError, Speaking, WorkloadTls,
+    config::{OUTGOING, Ready},
+    lost::in_its_life,
+    now,
+};
 use crate::wire::{Prefixed, Rewound, Socket};
 
 /// Whom to call, and how.
@@ -120,7 +125,7 @@ async fn call(
         None => ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into()),
     };
     let io = Rewound::new(Socket::new(io), bytes::BytesMut::new());
-    let io = match timeout(limit, TlsConnector::from(config).connect(name, io)).await {
+    let mut io = match timeout(limit, TlsConnector::from(config).connect(name, io)).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => return Err(SecureError(handshake_reason(&error))),
         Err(_) => return Err(SecureError("handshake_timeout")),
@@ -147,5 +152,6 @@ async fn call(
         version: ready.bundles().version(),
         chain,
     };
+    io.get_mut().1.set_buffer_limit(Some(OUTGOING));
     Ok(Connected { io: Box::new(TlsStream::Client(io)), server })
 }

@@ -274,7 +274,7 @@ async fn shake_hands(
     limit: Duration,
 ) -> Result<(Handshaken, &'static str), SecureError> {
     let mut shaking = ready.acceptor(kind).accept(io);
-    let io = match timeout(limit, &mut shaking).await {
+    let mut io = match timeout(limit, &mut shaking).await {
         Ok(Ok(io)) => io,
         Ok(Err(error)) => return Err(SecureError(handshake_reason(&error))),
         Err(_) => {
@@ -299,6 +299,7 @@ async fn shake_hands(
     }
     let sni = session.server_name().map(str::to_owned);
     let speaks = config::speaks(session.alpn_protocol());
+    io.get_mut().1.set_buffer_limit(Some(config::OUTGOING));
     let handshaken = Handshaken { io: Box::new(TlsStream::Server(io)), client, sni, speaks };
     Ok((handshaken, if resumed { "resumed" } else { "full" }))
 }
