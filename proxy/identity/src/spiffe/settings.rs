@@ -23,7 +23,8 @@ pub struct CertificateSettings {
     pub istio_ca: Option<IstioCaSettings>,
     /// Trust domains and their roots, beside what the supplier itself brings.
     pub trust: Vec<TrustSettings>,
-    /// Files with revocation lists, PEM or DER. A list that has expired refuses its issuer's certificates.
+    /// Files with revocation lists, PEM or DER; an empty file has none, as Istio's `istio-ca-crl` has none.
+    /// A list that has expired refuses its issuer's certificates.
     pub crls: Vec<PathBuf>,
     /// Take TLS 1.2 from peers of the mesh, beside TLS 1.3.
     pub tls12: bool,

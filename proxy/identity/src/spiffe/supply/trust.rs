@@ -172,10 +172,27 @@ impl Trust {
                 gathered.domains.push((entry.domain.clone(), bundle));
             }
         }
+        let mut problem = known.problem;
         for path in &self.settings.crls {
-            gathered.crls.push((Some(path.clone()), read(path, CRL_BYTES)?));
+            let mut list = read(path, CRL_BYTES)?;
+            if list.trim_ascii().is_empty() {
+                // Istio mounts such a file (`istio-ca-crl`) where nothing is revoked. But a list that was
+                // there is not forgotten by a file that somebody is writing.
+                let Some(held) = self.held_list(path) else { continue };
+                list = held;
+                problem
+                    .get_or_insert_with(|| format!("{}: emptied; its lists stay in force", path.display()));
+            }
+            gathered.crls.push((Some(path.clone()), list));
         }
-        Ok((gathered, known.problem))
+        Ok((gathered, problem))
+    }
+
+    /// What this file held when it was last taken.
+    fn held_list(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = state.gathered.crls.iter().find(|(from, _)| from.as_deref() == Some(path));
+        held.map(|(_, list)| list.clone())
     }
 
     fn take(&self, gathered: Gathered) -> Result<(), SupplyError> {

@@ -9,12 +9,12 @@ use std::{
     time::Duration,
 };
 
-use certs::{Authority, LeafRequest};
+use certs::{Authority, LeafRequest, OddRequest, Validity};
 use policy::SpiffeId;
 use tokio::time::{Instant, sleep};
 
 use super::*;
-use crate::spiffe::{CertificateFolder, EmbeddedCaSettings, TrustSettings, parse_id};
+use crate::spiffe::{CertificateFolder, EmbeddedCaSettings, Role, TrustSettings, parse_id};
 
 const ID: &str = "spiffe://cluster.local/ns/datamesh/sa/fhir-server";
 /// A slow machine is allowed for.
@@ -305,4 +305,48 @@ async fn trust_files_are_read_again_and_broken_ones_leave_the_old_in_force() {
         sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(supply.trust().borrow().version(), now.version());
+}
+
+#[tokio::test]
+async fn an_empty_file_is_no_revocation_list_and_one_that_was_emptied_keeps_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let [root, list] = ["root.pem", "ca-crl.pem"].map(|name| folder.path().join(name));
+    let authority = Authority::mint("the mesh").unwrap();
+    let leaf = authority.issue_odd(&OddRequest::workload(ID)).unwrap();
+    let now = u64::try_from(Clock::System.now()).unwrap();
+    let revoking = |whom: &[&certs::Leaf]| {
+        authority.revocation_list(whom, Validity::between(now - 60, now + 3_600).unwrap()).unwrap()
+    };
+    fs::write(&root, authority.certificate_pem()).unwrap();
+    fs::write(&list, "\n").unwrap();
+    let mut settings = embedded(folder.path());
+    settings.trust = vec![TrustSettings { domain: "cluster.local".to_owned(), bundles: vec![root] }];
+    settings.crls = vec![list.clone()];
+    // As Istio mounts it where nothing is revoked.
+    let supply = start(settings).unwrap();
+    let revoked = || {
+        let chain = leaf.chain_der();
+        let (leaf, issuers) = chain.split_first().unwrap();
+        let trust = supply.trust().borrow().clone();
+        trust
+            .verify(leaf, issuers, Role::Client, rustls_pki_types::UnixTime::now())
+            .is_err_and(|error| error.name() == "revoked")
+    };
+    let stands = || (revoked(), supply.trust_status().problem);
+    assert_eq!(stands(), (false, None));
+    let emptied = Some(format!("{}: emptied; its lists stay in force", list.display()));
+    for (text, expected) in [
+        (revoking(&[&leaf]), (true, None)),
+        (String::new(), (true, emptied.clone())),
+        (revoking(&[&leaf]), (true, None)),
+        (" \n".to_owned(), (true, emptied)),
+        (revoking(&[]), (false, None)),
+    ] {
+        fs::write(&list, text).unwrap();
+        let began = Instant::now();
+        while stands() != expected {
+            assert!(began.elapsed() < SOON, "{:?} instead of {expected:?}", stands());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
 }
