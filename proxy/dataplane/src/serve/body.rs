@@ -12,7 +12,11 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
-use super::{messages::Messages, story::Story};
+use super::{
+    lasting::{POLICY_CHANGED, Watch},
+    messages::Messages,
+    story::Story,
+};
 use crate::{
     forward::{Lease, remove_forbidden_trailers},
     record,
@@ -27,6 +31,8 @@ pub(crate) enum Cut {
     Timeout,
     #[error("the response paused for too long")]
     Idle,
+    #[error("the request is permitted no longer")]
+    Forbidden,
 }
 
 /// See the module.
@@ -49,6 +55,7 @@ pub(crate) struct Streamed {
     waiting: Option<Instant>,
     bytes: u64,
     messages: Option<Messages>,
+    watch: Option<Watch>,
 }
 
 impl ReplyBody {
@@ -64,6 +71,7 @@ impl ReplyBody {
         story: Story,
         (idle, deadline): (Duration, Option<Instant>),
         grpc: bool,
+        watch: Option<Watch>,
     ) -> Self {
         if incoming.is_end_stream() {
             lease.give_back();
@@ -79,6 +87,7 @@ impl ReplyBody {
             waiting: None,
             bytes: 0,
             messages,
+            watch,
         }))
     }
 }
@@ -121,6 +130,7 @@ impl Streamed {
             Cut::Upstream => ("UC", "upstream_reset_after_response_started{connection_termination}"),
             Cut::Timeout => ("UT", "response_timeout"),
             Cut::Idle => ("SI", "stream_idle_timeout"),
+            Cut::Forbidden => ("-", POLICY_CHANGED),
         };
         if let Some(story) = &mut self.story {
             story.cut(flags, details);
@@ -151,6 +161,11 @@ impl Streamed {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         if self.story.is_none() {
             return Poll::Ready(None);
+        }
+        if let Some(watch) = &mut self.watch
+            && watch.poll(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(self.cut(Cut::Forbidden))));
         }
         match self.lease.poll_frame(&mut self.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),

@@ -15,6 +15,7 @@ use super::{
     Decide, House,
     body::ReplyBody,
     head::WithTokens,
+    lasting::{Asked, Watch},
     line::{Line, Tunnel},
     story::Story,
     watched,
@@ -75,11 +76,13 @@ async fn answer<D: Decide>(
         return refuse_early(story, &parts, exceeded, &context, form);
     }
     parts.extensions.clear();
+    let asked = Asked::keep(&parts, &*house.engine);
     let permitted = match house.engine.decide(&line.connection, parts).await {
         Ok(permitted) => permitted,
         Err(refused) => return answer_refused(&house, story, *refused, form).await,
     };
-    forward(&house, &line, story, permitted, incoming, form).await
+    let watch = asked.map(|asked| asked.watch(&house.engine, &line, &permitted));
+    forward(&house, &line, (story, watch), permitted, incoming, form).await
 }
 
 /// Limits that need no decision.
@@ -187,7 +190,7 @@ fn close_where_due(headers: &mut http::HeaderMap, story: &Story, form: Form, unr
 async fn forward<D: Decide>(
     house: &House<D>,
     line: &Line,
-    mut story: Story,
+    (mut story, watch): (Story, Option<Watch>),
     mut permitted: Permitted,
     incoming: Incoming,
     form: Form,
@@ -229,11 +232,11 @@ async fn forward<D: Decide>(
             let (head, incoming) = response.into_parts();
             let head = release(head, &permitted, &mut story, form);
             let idle = Duration::from_millis(house.limits.response_idle_timeout_ms);
-            let body = ReplyBody::streamed(incoming, lease, story, (idle, deadline), grpc);
+            let body = ReplyBody::streamed(incoming, lease, story, (idle, deadline), grpc, watch);
             Ok(Response::from_parts(head, body))
         }
         Ok(Answered::Upgraded { head, upstream, first }) => {
-            Ok(upgrade(line, story, head, &permitted, (upstream, first), form))
+            Ok(upgrade(line, (story, watch), head, &permitted, (upstream, first), form))
         }
     }
 }
@@ -325,7 +328,7 @@ fn release(
 /// Answers 101; the connection carries bytes from then on, as part of the same request's story.
 fn upgrade(
     line: &Line,
-    mut story: Story,
+    (mut story, watch): (Story, Option<Watch>),
     head: http::response::Parts,
     permitted: &Permitted,
     (upstream, first): (Upstream, Bytes),
@@ -337,6 +340,6 @@ fn upgrade(
     if let Some(protocol) = protocol {
         head.headers.insert(header::UPGRADE, protocol);
     }
-    line.set_tunnel(Tunnel { upstream, first, story });
+    line.set_tunnel(Tunnel { upstream, first, story, watch });
     Response::from_parts(head, ReplyBody::Whole(None, None))
 }

@@ -1,7 +1,7 @@
 //! An HTTP/1 connection, from its first byte to its close.
 
 use std::{
-    future::poll_fn,
+    future::{pending, poll_fn},
     pin::{Pin, pin},
     sync::Arc,
     task::Poll,
@@ -19,6 +19,7 @@ use super::{
     exchange::exchange,
     framing::FramingError,
     guard::Guard,
+    lasting::POLICY_CHANGED,
     line::{Line, Tunnel},
     story::Story,
     stream::Client,
@@ -68,7 +69,11 @@ pub(crate) async fn serve<D: Decide, C: Client>(
         Pin::new(&mut connection).poll(cx).map(Some)
     })
     .await;
-    let Some(served) = served else { return };
+    let Some(served) = served else {
+        // It holds the line that holds it.
+        drop(line.take_tunnel());
+        return;
+    };
     let parts = connection.into_parts();
     if let Some(tunnel) = line.take_tunnel() {
         if served.is_ok() {
@@ -89,15 +94,29 @@ pub(crate) async fn serve<D: Decide, C: Client>(
     Box::pin(finish(&house, line, io, served.err(), client_closed)).await;
 }
 
-/// Carries bytes both ways after an accepted upgrade, until the proxy has drained.
+/// Carries bytes both ways after an accepted upgrade, until the proxy has drained or policy says no.
 async fn carry<D: Decide, C: Client>(house: &House<D>, upgraded: Tunnel, client: Rewound<Guard<C>>) {
-    let Tunnel { upstream, first, mut story } = upgraded;
+    let Tunnel { upstream, first, mut story, watch } = upgraded;
     let idle = Duration::from_millis(house.limits.upgrade_idle_timeout_ms);
     let work = tunnel(client, upstream, &first, idle);
-    let cut = story.link().drain().cut().clone();
-    let Some(done) = cut.run_until_cancelled(work).await else {
-        story.cut("DC", "drain_timeout");
-        return;
+    let drain = Arc::clone(story.link().drain());
+    let forbidden = async {
+        match watch {
+            Some(watch) => watch.await,
+            None => pending().await,
+        }
+    };
+    let done = tokio::select! {
+        biased;
+        () = drain.cut().cancelled() => {
+            story.cut("DC", drain.why().unwrap_or("drain_timeout"));
+            return;
+        }
+        () = forbidden => {
+            story.cut("-", POLICY_CHANGED);
+            return;
+        }
+        done = work => done,
     };
     let record = story.record();
     record.request_bytes = done.up;

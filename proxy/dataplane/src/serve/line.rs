@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{link::Link, story::Story};
+use super::{lasting::Watch, link::Link, story::Story};
 use crate::{accept::Connection, forward::Upstream};
 use bytes::Bytes;
 
@@ -21,6 +21,8 @@ pub(super) struct Tunnel {
     /// What the upstream sent behind its head.
     pub(super) first: Bytes,
     pub(super) story: Story,
+    /// Says when it is permitted no longer.
+    pub(super) watch: Option<Watch>,
 }
 
 impl Line {

@@ -9,6 +9,7 @@
 //! | [`head`] | a parsed head to its canonical form |
 //! | [`exchange`] | one request: decide, forward, judge, reply |
 //! | [`body`] | a response's body, to its end |
+//! | [`lasting`] | what lasts, judged again when the mesh changes |
 //! | [`story`] | the record of a request, told once |
 //! | [`paced`], [`watched`] | clients that stop reading: connections, HTTP/2 streams |
 //! | [`gauge`] | requests under way, against their limits |
@@ -21,6 +22,7 @@ mod guard;
 pub mod head;
 mod http1;
 mod http2;
+mod lasting;
 mod line;
 mod link;
 mod messages;

@@ -5,6 +5,7 @@
 mod drain;
 mod faults;
 mod http2;
+mod lasting;
 mod limits;
 mod pool;
 mod smuggling;
