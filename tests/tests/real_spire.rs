@@ -15,17 +15,13 @@ use certs::{Authority, LeafRequest};
 use demo::fhir_store::{self, FhirStore};
 use serde_json::Value;
 use tests::{
-    harness::{MeshClient, MeshLoad, Proxy},
+    harness::{
+        MeshClient, MeshLoad, Proxy,
+        datamesh::{CLIENT, SERVER, STRICT},
+    },
     real::Spire,
 };
 
-const SERVER: &str = "spiffe://cluster.local/ns/datamesh/sa/fhir-server";
-const CLIENT: &str = "spiffe://cluster.local/ns/datamesh/sa/gateway";
-const STRICT: &str = "apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: datamesh}
-spec: {mtls: {mode: STRICT}}
-";
 const REQUEST: &[u8] = b"GET /metadata HTTP/1.1\r\nHost: fhir\r\nConnection: close\r\n\r\n";
 /// A slow machine is allowed for.
 const SOON: Duration = Duration::from_secs(120);

@@ -2,6 +2,7 @@
 //! and what stands around it.
 
 mod bytes;
+pub mod datamesh;
 mod hospital;
 mod load;
 mod mesh_load;

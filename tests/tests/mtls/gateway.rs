@@ -4,35 +4,10 @@ use std::{fs, net::SocketAddr, time::Duration};
 
 use certs::Authority;
 use tests::harness::Proxy;
+pub use tests::harness::datamesh::{GATEWAY, ROUTES};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::stand::{SOON, STRICT, usual};
-
-/// Istio's name for the account of its ingress gateway.
-pub const GATEWAY: &str = "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
-
-/// A gateway that leads to the workload at whatever is at its address.
-pub const ROUTES: &str = "apiVersion: v1
-kind: Service
-metadata: {name: fhir-service, namespace: datamesh}
-spec: {selector: {app: fhir-server}, ports: [{port: 8080, targetPort: 8080, name: http}]}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: gateway, namespace: datamesh}
-spec:
-  selector: {istio: ingressgateway}
-  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: fhir, namespace: datamesh}
-spec:
-  hosts: ['*']
-  gateways: [gateway]
-  http: [{route: [{destination: {host: fhir-service.datamesh.svc.cluster.local, port: {number: 8080}}}]}]
----
-";
 
 /// Whom the world knows.
 pub struct World {

@@ -13,6 +13,7 @@ use identity::spiffe::{Bundle, PeerVerifier, TrustBundles, parse_id};
 use rustls::{ClientConfig, client::Resumption};
 use rustls_pki_types::ServerName;
 use tests::harness::Proxy;
+pub use tests::harness::datamesh::{CLIENT, SERVER, STRICT};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -20,10 +21,6 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// The workload's own identity.
-pub const SERVER: &str = "spiffe://cluster.local/ns/datamesh/sa/fhir-server";
-/// Its usual client's.
-pub const CLIENT: &str = "spiffe://cluster.local/ns/datamesh/sa/gateway";
 /// A slow machine is allowed for.
 pub const SOON: Duration = Duration::from_secs(30);
 
@@ -38,7 +35,6 @@ macro_rules! mode {
     };
 }
 
-pub const STRICT: &str = mode!("STRICT");
 pub const PERMISSIVE: &str = mode!("PERMISSIVE");
 pub const DISABLE: &str = mode!("DISABLE");
 

@@ -3,34 +3,16 @@
 use demo::fhir_store::{self, FhirStore};
 use futures_util::future::join_all;
 use serde_json::json;
-use tests::real::{Envoy, envoy_config::Forward};
+use tests::{
+    harness::datamesh::{GATEWAY, ROUTES},
+    real::{Envoy, envoy_config::Forward},
+};
 
 use super::*;
 
 /// Istio's name for the account of its ingress gateway.
 const ACCOUNT: &str = "istio-system/istio-ingressgateway-service-account";
-const GATEWAY: &str = "spiffe://cluster.local/ns/istio-system/sa/istio-ingressgateway-service-account";
 const SNI: &str = "outbound_.8080_._.fhir-service.datamesh.svc.cluster.local";
-const ROUTES: &str = "apiVersion: v1
-kind: Service
-metadata: {name: fhir-service, namespace: datamesh}
-spec: {selector: {app: fhir-server}, ports: [{port: 8080, targetPort: 8080, name: http}]}
----
-apiVersion: networking.istio.io/v1
-kind: Gateway
-metadata: {name: gateway, namespace: datamesh}
-spec:
-  selector: {istio: ingressgateway}
-  servers: [{port: {number: 80, name: http, protocol: HTTP}, hosts: ['*']}]
----
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: fhir, namespace: datamesh}
-spec:
-  hosts: ['*']
-  gateways: [gateway]
-  http: [{route: [{destination: {host: fhir-service.datamesh.svc.cluster.local, port: {number: 8080}}}]}]
-";
 
 async fn gateway(kit: &Kit, tunnel: &str, upstream: SocketAddr) -> Proxy {
     let listeners = format!(

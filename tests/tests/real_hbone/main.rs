@@ -12,7 +12,10 @@ use certs::{Authority, LeafRequest, Written};
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::{
-    harness::Proxy,
+    harness::{
+        Proxy,
+        datamesh::{CLIENT, SERVER, STRICT},
+    },
     real::{
         envoy_config::{self as config, Files, Name, Protocol},
         free_port,
@@ -20,17 +23,10 @@ use tests::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-const SERVER: &str = "spiffe://cluster.local/ns/datamesh/sa/fhir-server";
-const CLIENT: &str = "spiffe://cluster.local/ns/datamesh/sa/gateway";
 /// A slow machine is allowed for.
 const SOON: Duration = Duration::from_secs(60);
 const MANY: u64 = 64 * 1024 * 1024;
 const SOME: u64 = 1024 * 1024;
-const STRICT: &str = "apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: datamesh}
-spec: {mtls: {mode: STRICT}}
-";
 
 /// One authority, and certificates of it in files.
 struct Kit {

@@ -27,17 +27,14 @@ use std::{
 use certs::{Authority, LeafRequest, Written};
 use demo::fhir_store::{self, FhirStore};
 use tests::{
-    harness::{Proxy, repository},
+    harness::{
+        Proxy,
+        datamesh::{CLIENT, SERVER, STRICT},
+        repository,
+    },
     real::free_port,
 };
 
-const SERVER: &str = "spiffe://cluster.local/ns/datamesh/sa/fhir-server";
-const CLIENT: &str = "spiffe://cluster.local/ns/datamesh/sa/gateway";
-const STRICT: &str = "apiVersion: security.istio.io/v1
-kind: PeerAuthentication
-metadata: {name: default, namespace: datamesh}
-spec: {mtls: {mode: STRICT}}
-";
 const SOON: Duration = Duration::from_secs(30);
 const REQUEST: &[u8] = b"GET /metadata HTTP/1.1\r\nHost: fhir\r\nConnection: close\r\n\r\n";
 

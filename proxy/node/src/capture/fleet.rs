@@ -51,15 +51,7 @@ impl Member {
     }
 
     pub(super) fn stock(&self, kind: SocketKind) -> &Stock {
-        let [egress4, egress6, ingress4, ingress6, dns4, dns6] = &self.stocks;
-        match kind {
-            SocketKind::Egress4 => egress4,
-            SocketKind::Egress6 => egress6,
-            SocketKind::Ingress4 => ingress4,
-            SocketKind::Ingress6 => ingress6,
-            SocketKind::Dns4 => dns4,
-            SocketKind::Dns6 => dns6,
-        }
+        of_kind(&self.stocks, kind)
     }
 
     pub(super) fn stocks(&self) -> &[Stock; 6] {
@@ -78,6 +70,19 @@ impl Member {
     }
 }
 
+/// The one of six, which are in the order of `SocketKind::ALL`.
+fn of_kind<T>(six: &[T; 6], kind: SocketKind) -> &T {
+    let [egress4, egress6, ingress4, ingress6, dns4, dns6] = six;
+    match kind {
+        SocketKind::Egress4 => egress4,
+        SocketKind::Egress6 => egress6,
+        SocketKind::Ingress4 => ingress4,
+        SocketKind::Ingress6 => ingress6,
+        SocketKind::Dns4 => dns4,
+        SocketKind::Dns6 => dns6,
+    }
+}
+
 impl Fleet {
     pub(super) fn new(depot: Arc<Depot>) -> Self {
         Self { members: ArcSwap::default(), recall: Recall::default(), tallies: Tallies::default(), depot }
@@ -92,15 +97,7 @@ impl Fleet {
     }
 
     pub(super) fn tally(&self, kind: SocketKind) -> &SocketTally {
-        let [egress4, egress6, ingress4, ingress6, dns4, dns6] = &self.tallies.sockets;
-        match kind {
-            SocketKind::Egress4 => egress4,
-            SocketKind::Egress6 => egress6,
-            SocketKind::Ingress4 => ingress4,
-            SocketKind::Ingress6 => ingress6,
-            SocketKind::Dns4 => dns4,
-            SocketKind::Dns6 => dns6,
-        }
+        of_kind(&self.tallies.sockets, kind)
     }
 
     /// A socket inside the pod.
