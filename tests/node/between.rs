@@ -55,8 +55,12 @@ fn the_eye_between_nodes_sees_what_is_not_a_tunnel() {
     let wire = cluster.wire().unwrap();
     for family in 0..2 {
         wire.forget();
-        let said = cluster.ask("stray", cluster.at("open", family, LINES));
-        assert!(said.starts_with("past open"), "{said}");
+        // Routers may still be looking for their neighbours (IPv6): no route to host.
+        eventually("a stray gets through", SOON, || {
+            let said = cluster.ask("stray", cluster.at("open", family, LINES));
+            if said.starts_with("past open") { Ok(()) } else { Err(said) }
+        })
+        .unwrap();
         eventually("the words are seen", SOON, || {
             let seen = wire.seen();
             let words = seen.strays.iter().any(|stray| stray.contains("who"));
