@@ -33,6 +33,7 @@ pub(super) fn apply(headers: &mut HeaderMap, connection: &Connection, edge: Edge
         Some(value) => drop(headers.insert(&CLIENT_CERT, value.clone())),
         None => drop(headers.remove(&CLIENT_CERT)),
     }
+    remove_look_alikes(headers);
     let peer = connection.peer.ip().to_canonical();
     let scheme = if connection.tls { "https" } else { "http" };
     match edge {
@@ -58,6 +59,20 @@ pub(super) fn apply(headers: &mut HeaderMap, connection: &Connection, edge: Edge
             }
             nth_from_last(headers, 1).unwrap_or(peer)
         }
+    }
+}
+
+/// CGI and its heirs (RFC 3875, section 4.1.18) read `_` and `-` in a name as the same: `x_forwarded_client_cert`
+/// would stand beside ours, or pass for it. Envoy lets it through where Istio does not say otherwise.
+fn remove_look_alikes(headers: &mut HeaderMap) {
+    let ours = CLIENT_CERT.as_str().as_bytes();
+    let folded = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    let alike = |name: &HeaderName| {
+        let name = name.as_str().as_bytes();
+        name.len() == ours.len() && name != ours && name.iter().zip(ours).all(|(a, b)| folded(*a) == *b)
+    };
+    while let Some(name) = headers.keys().find(|name| alike(name)).cloned() {
+        headers.remove(name);
     }
 }
 

@@ -391,6 +391,15 @@ fn headers_between_proxies_are_not_taken_from_outside() {
 }
 
 #[test]
+fn bug_a_client_certificate_spelt_with_underscores_reached_the_workload() {
+    for (edge, verified) in [(GATEWAY, false), (Edge::Workload, false), (Edge::Workload, true)] {
+        let it = get("/", &[("host", "a"), ("x_forwarded_client_cert", ""), ("x-forwarded_client-cert", "")]);
+        let request = read(Case { edge, connection: connection(verified, verified), ..it }).unwrap();
+        assert!(!request.headers().keys().any(|name| name.as_str().contains("client")), "{edge:?}");
+    }
+}
+
+#[test]
 fn request_ids() {
     let id = |edge, value: Option<&'static str>| {
         let mut case = Case { edge, ..get("/", &[("host", "a")]) };
