@@ -116,10 +116,16 @@ impl Authenticator {
         self.table.replace(ready);
     }
 
+    /// Now, in Unix seconds, by the clock that tokens are judged by.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        self.checker.clock.now()
+    }
+
     /// Every issuer's state: for `/metrics`, `/readyz`, `/config_dump`. Sorted.
     #[must_use]
     pub fn issuers(&self) -> Vec<IssuerStatus> {
-        let now = self.checker.clock.now();
+        let now = self.now();
         let mut all = self.sources.statuses(now);
         all.sort_by(|a, b| (&a.issuer, &a.keys_from).cmp(&(&b.issuer, &b.keys_from)));
         all

@@ -55,18 +55,18 @@ pub(crate) enum Attempt {
 }
 
 impl Checker {
-    /// Checks a token.
+    /// Checks a token, as it counts now or counted at an earlier time.
     ///
     /// # Errors
     /// [`Failure`].
     pub(crate) fn check(
         &self,
         rule: &Rule,
-        token: &[u8],
+        (token, at): (&[u8], Option<i64>),
         attempt: Attempt,
         trace: &mut Trace,
     ) -> Result<Arc<Verified>, Failure> {
-        let now = self.clock.now();
+        let now = at.unwrap_or_else(|| self.clock.now());
         if token.len() > self.settings.token_bytes {
             trace.predicate("token", false, || format!("longer than {} bytes", self.settings.token_bytes));
             return Err(Reason::TooLarge.into());

@@ -51,6 +51,8 @@ pub struct TokenBearer<'a> {
     pub headers: &'a HeaderMap,
     /// Canonical target.
     pub target: &'a CanonicalTarget,
+    /// When its tokens had to count, in Unix seconds, for a request that is judged again; `None`: now.
+    pub at: Option<i64>,
 }
 
 /// What a request's tokens say of it.

@@ -93,7 +93,7 @@ impl Checker {
         let mut last = None;
         for token in &found {
             trace.step(2, Outcome::Info, || ("token".to_owned(), describe(token.place), None));
-            last = Some(self.check(rule, &token.text, attempt, trace)?);
+            last = Some(self.check(rule, (&token.text, request.at), attempt, trace)?);
         }
         let verified = last.ok_or(Reason::Missing)?;
         Ok(Passed { rule, verified, found })

@@ -77,6 +77,8 @@ pub struct Refused {
 
 /// A decision under way.
 pub(crate) struct Walk {
+    /// When tokens had to count, in Unix seconds; `None`: now.
+    at: Option<i64>,
     pub(crate) story: Box<Record>,
     pub(crate) reply: ReplyContext,
     pub(crate) trace: Trace,
@@ -108,7 +110,21 @@ impl Engine {
     /// # Errors
     /// [`Refused`], for `reply` and `record`.
     pub async fn decide(&self, connection: &Connection, head: Parts) -> Result<Permitted, Box<Refused>> {
-        self.walk(connection, head, Trace::live(self.settings.keep_reasons)).await.0
+        self.walk(connection, head, None, Trace::live(self.settings.keep_reasons)).await.0
+    }
+
+    /// The same about a request that was let through at `at` (Unix seconds), by the newest snapshot. Its tokens
+    /// need not have outlived it.
+    ///
+    /// # Errors
+    /// [`Refused`], as for a new one.
+    pub async fn decide_again(
+        &self,
+        connection: &Connection,
+        head: Parts,
+        at: i64,
+    ) -> Result<Permitted, Box<Refused>> {
+        self.walk(connection, head, Some(at), Trace::live(self.settings.keep_reasons)).await.0
     }
 
     /// The same decision by the same code, with every step that led to it.
@@ -117,7 +133,7 @@ impl Engine {
         connection: &Connection,
         head: Parts,
     ) -> (Result<Permitted, Box<Refused>>, Vec<Step>) {
-        self.walk(connection, head, Trace::everything()).await
+        self.walk(connection, head, None, Trace::everything()).await
     }
 
     pub(crate) fn labels(&self) -> &Labels {
@@ -137,13 +153,14 @@ impl Engine {
         &self,
         connection: &Connection,
         head: Parts,
+        at: Option<i64>,
         trace: Trace,
     ) -> (Result<Permitted, Box<Refused>>, Vec<Step>) {
         let began = Instant::now();
         let story = record::begin(connection, head.version);
-        let mut walk = Walk { story, reply: ReplyContext::of(&head.headers), trace };
+        let mut walk = Walk { at, story, reply: ReplyContext::of(&head.headers), trace };
         let result = self.rooms(connection, head, &mut walk).await;
-        let Walk { mut story, reply, trace } = walk;
+        let Walk { mut story, reply, trace, .. } = walk;
         story.decided_after = began.elapsed();
         let result = match result {
             Ok(cleared) => {
@@ -277,7 +294,7 @@ impl Engine {
         walk: &mut Walk,
     ) -> Result<Identified, Refusal> {
         let rules = workload.policy.jwt_rules();
-        identify(request, rules, &self.authenticator, keep, &mut walk.trace).await.map_err(
+        identify(request, rules, &self.authenticator, (keep, walk.at), &mut walk.trace).await.map_err(
             |(rejection, request)| {
                 let scheme = if tls { "https" } else { "http" };
                 let realm = reply::realm(scheme, request.authority(), request.original_target().as_str());

@@ -205,3 +205,20 @@ async fn a_head_refused_early_is_still_told() {
     assert_eq!(record.path.len(), 1024);
     assert_eq!(record.authority, "fhir.example");
 }
+
+#[tokio::test]
+async fn a_request_that_is_judged_again_need_not_have_a_token_that_outlived_it() {
+    let world = World::new(&[BASE, ROLES]);
+    let token = world.token(json!({"realm_access": {"roles": ["Patient"]}, "exp": NOW - 3600}));
+    let connection = to_server(OUTSIDER, None);
+    let head = || {
+        let request = http::Request::get("/fhir/Patient/1").header("host", "fhir.example");
+        request.header("authorization", format!("Bearer {token}")).body(()).unwrap().into_parts().0
+    };
+    assert!(world.engine.decide(&connection, head()).await.is_err());
+    assert!(world.engine.decide_again(&connection, head(), NOW - 3700).await.is_ok());
+    assert!(world.engine.decide(&connection, head()).await.is_err(), "a new one is a new one");
+    // The issuer is trusted no longer.
+    world.publish(&[BASE, &ROLES.replace("idp.example", "elsewhere.example")], 2);
+    assert!(world.engine.decide_again(&connection, head(), NOW - 3700).await.is_err());
+}

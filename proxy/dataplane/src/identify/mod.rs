@@ -62,7 +62,8 @@ fn sets(rule: &JwtRule, name: &HeaderName) -> bool {
         || rule.output_claim_to_headers.iter().any(|(header, _)| header == name)
 }
 
-/// Verifies a request's tokens by the rules of the workload it is for.
+/// Verifies a request's tokens by the rules of the workload it is for. `at`: when they had to count, where that
+/// is not now.
 ///
 /// # Errors
 /// The rejection, and the request for the words of the answer.
@@ -70,14 +71,14 @@ pub(crate) async fn identify(
     mut request: Box<Request>,
     rules: &[Arc<JwtRule>],
     authenticator: &Authenticator,
-    keep: Tokens,
+    (keep, at): (Tokens, Option<i64>),
     trace: &mut Trace,
 ) -> Result<Identified, (Rejection, Box<Request>)> {
     if rules.is_empty() {
         return Ok(Identified::without_rules(request));
     }
     let bearer =
-        TokenBearer { method: request.method(), headers: request.headers(), target: request.target() };
+        TokenBearer { method: request.method(), headers: request.headers(), target: request.target(), at };
     let result = if trace.always() {
         let (result, steps) = authenticator.explain(rules, bearer).await;
         trace.extend(steps);

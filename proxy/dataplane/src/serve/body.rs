@@ -162,10 +162,10 @@ impl Streamed {
         if self.story.is_none() {
             return Poll::Ready(None);
         }
-        if let Some(watch) = &mut self.watch
-            && watch.poll(cx).is_ready()
-        {
-            return Poll::Ready(Some(Err(self.cut(Cut::Forbidden))));
+        match self.watch.as_mut().map(|watch| watch.poll(cx)) {
+            None | Some(Poll::Ready(Ok(()))) => {}
+            Some(Poll::Ready(Err(_))) => return Poll::Ready(Some(Err(self.cut(Cut::Forbidden)))),
+            Some(Poll::Pending) => return self.check_time(cx).map(|cut| Some(Err(self.cut(cut)))),
         }
         match self.lease.poll_frame(&mut self.incoming, cx) {
             Poll::Ready(Some(Ok(frame))) => Poll::Ready(Some(Ok(self.pass(frame)))),

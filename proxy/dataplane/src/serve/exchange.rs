@@ -1,9 +1,14 @@
 //! One request and its response: decide, forward, judge, reply, record.
 
-use std::{future::poll_fn, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, Response, Version, header, request::Parts};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body::Body;
 use hyper::body::Incoming;
 use identity::RejectionReason;
@@ -15,7 +20,7 @@ use super::{
     Decide, House,
     body::ReplyBody,
     head::WithTokens,
-    lasting::{Asked, Watch},
+    lasting::{Asked, Forbidden, Watch},
     line::{Line, Tunnel},
     story::Story,
     watched,
@@ -76,12 +81,12 @@ async fn answer<D: Decide>(
         return refuse_early(story, &parts, exceeded, &context, form);
     }
     parts.extensions.clear();
-    let asked = Asked::keep(&parts, &*house.engine);
+    let asked = Asked::keep(&parts, story.began(), &house.engine, &line);
     let permitted = match house.engine.decide(&line.connection, parts).await {
         Ok(permitted) => permitted,
         Err(refused) => return answer_refused(&house, story, *refused, form).await,
     };
-    let watch = asked.map(|asked| asked.watch(&house.engine, &line, &permitted));
+    let watch = asked.map(|asked| asked.watch(&permitted));
     forward(&house, &line, (story, watch), permitted, incoming, form).await
 }
 
@@ -116,7 +121,7 @@ fn refuse_early(
 }
 
 /// The answer to a refusal of the decision, which has told it to the record already.
-async fn answer_refused<D>(
+async fn answer_refused<D: Decide>(
     house: &House<D>,
     mut story: Story,
     refused: Refused,
@@ -190,7 +195,7 @@ fn close_where_due(headers: &mut http::HeaderMap, story: &Story, form: Form, unr
 async fn forward<D: Decide>(
     house: &House<D>,
     line: &Line,
-    (mut story, watch): (Story, Option<Watch>),
+    (mut story, mut watch): (Story, Option<Watch>),
     mut permitted: Permitted,
     incoming: Incoming,
     form: Form,
@@ -226,8 +231,15 @@ async fn forward<D: Decide>(
         Ok(body) => body,
         Err(fault) => return Ok(refuse(story, &fault.into(), &permitted.reply, form)),
     };
-    match house.forwarder.forward(&mut permitted, body).await {
-        Err(refusal) => Ok(refuse(story, &refusal, &permitted.reply, form)),
+    match carry_out(house, &mut permitted, body, watch.as_mut()).await {
+        Err(Unanswered::Refused(refusal)) => Ok(refuse(story, &refusal, &permitted.reply, form)),
+        Err(Unanswered::Forbidden(Forbidden::Refused(refused))) => {
+            answer_refused(house, story, *refused, form).await
+        }
+        Err(Unanswered::Forbidden(Forbidden::Elsewhere)) => {
+            let refusal = Refusal::NoDestination(StatusCode::SERVICE_UNAVAILABLE);
+            Ok(refuse(story, &refusal, &permitted.reply, form))
+        }
         Ok(Answered::Response { response, lease, deadline }) => {
             let (head, incoming) = response.into_parts();
             let head = release(head, &permitted, &mut story, form);
@@ -239,6 +251,38 @@ async fn forward<D: Decide>(
             Ok(upgrade(line, (story, watch), head, &permitted, (upstream, first), form))
         }
     }
+}
+
+/// Why nothing of an upstream's answer is given.
+enum Unanswered {
+    Refused(Refusal),
+    Forbidden(Forbidden),
+}
+
+/// Forwards for as long as it is permitted: an upload ends with the change that forbids it, and an answer that
+/// came after one is not given.
+async fn carry_out<D: Decide>(
+    house: &House<D>,
+    permitted: &mut Permitted,
+    body: Option<ClientBody>,
+    watch: Option<&mut Watch>,
+) -> Result<Answered, Unanswered> {
+    let uploads = body.is_some();
+    // In place: it is large.
+    let mut work = pin!(house.forwarder.forward(permitted, body));
+    let Some(watch) = watch else { return work.await.map_err(Unanswered::Refused) };
+    let answered = if uploads {
+        tokio::select! {
+            biased;
+            forbidden = watch.forbidden() => return Err(Unanswered::Forbidden(forbidden)),
+            answered = &mut work => answered,
+        }
+    } else {
+        work.await
+    };
+    let answered = answered.map_err(Unanswered::Refused)?;
+    watch.judged().await.map_err(Unanswered::Forbidden)?;
+    Ok(answered)
 }
 
 /// The way into a captured pod, where the request is for one.

@@ -102,7 +102,7 @@ async fn carry<D: Decide, C: Client>(house: &House<D>, upgraded: Tunnel, client:
     let drain = Arc::clone(story.link().drain());
     let forbidden = async {
         match watch {
-            Some(watch) => watch.await,
+            Some(mut watch) => drop(watch.forbidden().await),
             None => pending().await,
         }
     };

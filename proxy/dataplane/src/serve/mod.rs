@@ -86,6 +86,21 @@ pub trait Decide: Send + Sync + 'static {
         head: Parts,
     ) -> impl Future<Output = Result<Permitted, Box<Refused>>> + Send;
 
+    /// The same about a request that was let through at `at` (Unix seconds).
+    fn decide_again(
+        &self,
+        connection: &Connection,
+        head: Parts,
+        _at: i64,
+    ) -> impl Future<Output = Result<Permitted, Box<Refused>>> + Send {
+        self.decide(connection, head)
+    }
+
+    /// Now, in Unix seconds, by the clock that tokens are judged by.
+    fn now(&self) -> i64 {
+        0
+    }
+
     /// Whether a raw TCP connection may pass. None does where nobody knows of any.
     ///
     /// # Errors
@@ -124,6 +139,19 @@ impl Decide for Engine {
         head: Parts,
     ) -> impl Future<Output = Result<Permitted, Box<Refused>>> + Send {
         Self::decide(self, connection, head)
+    }
+
+    fn decide_again(
+        &self,
+        connection: &Connection,
+        head: Parts,
+        at: i64,
+    ) -> impl Future<Output = Result<Permitted, Box<Refused>>> + Send {
+        Self::decide_again(self, connection, head, at)
+    }
+
+    fn now(&self) -> i64 {
+        self.authenticator.now()
     }
 
     fn decide_tcp(&self, connection: &Connection) -> Result<PermittedTcp, Box<Refused>> {

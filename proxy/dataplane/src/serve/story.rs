@@ -45,6 +45,11 @@ impl Story {
         }
     }
 
+    /// When the request came.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.line.link
     }

@@ -92,7 +92,7 @@ impl Ask {
         rules: &[Arc<JwtRule>],
     ) -> Result<Authenticated, Rejection> {
         let (method, headers, target) = (&self.method, &self.headers, &self.target);
-        authenticator.authenticate(rules, TokenBearer { method, headers, target }).await
+        authenticator.authenticate(rules, TokenBearer { method, headers, target, at: None }).await
     }
 
     pub(crate) async fn explained(
@@ -101,7 +101,8 @@ impl Ask {
         rules: &[Arc<JwtRule>],
     ) -> (Result<Authenticated, Rejection>, Vec<String>) {
         let (method, headers, target) = (&self.method, &self.headers, &self.target);
-        let (result, steps) = authenticator.explain(rules, TokenBearer { method, headers, target }).await;
+        let bearer = TokenBearer { method, headers, target, at: None };
+        let (result, steps) = authenticator.explain(rules, bearer).await;
         (result, steps.iter().map(ToString::to_string).collect())
     }
 }

@@ -165,7 +165,7 @@ pub(crate) fn accepts(data: &[u8]) -> bool {
     let token = make(world, &mut input);
     let (headers, target) = carry(place, &token);
     let method = Method::GET;
-    let bearer = TokenBearer { method: &method, headers: &headers, target: &target };
+    let bearer = TokenBearer { method: &method, headers: &headers, target: &target, at: None };
     let ask = || async {
         let first = world.authenticator.authenticate(&world.rules, bearer).await;
         let second = world.authenticator.authenticate(&world.rules, bearer).await;

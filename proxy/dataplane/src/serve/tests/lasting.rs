@@ -7,7 +7,7 @@ const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpg
 const EVENTS: &str = "GET /events HTTP/1.1\r\nHost: a\r\nAccept: text/event-stream\r\n\r\n";
 
 /// A policy for the FHIR server.
-fn policy(action: &str, rules: &str) -> String {
+pub(super) fn policy(action: &str, rules: &str) -> String {
     format!(
         "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {action}, namespace: datamesh}}\n\
          spec: {{selector: {{matchLabels: {{app: fhir-server}}}}, action: {}, rules: {rules}}}\n",
@@ -41,9 +41,8 @@ async fn server() -> SocketAddr {
     address
 }
 
-/// A proxy before the FHIR server, and its mesh.
-async fn start(manifests: &[&str]) -> (House, World) {
-    let server = server().await;
+/// A proxy before a FHIR server, and its mesh.
+pub(super) fn before(server: SocketAddr, manifests: &[&str]) -> (House, World) {
     let world = World::with(manifests, |settings, _| {
         settings.workloads[0].upstream.insert(8080, server);
     });
@@ -69,7 +68,7 @@ async fn an_upgrade_ends_when_policy_permits_it_no_longer() {
         policy("allow", "[{to: [{operation: {paths: [\"/ws\"]}}]}]"),
         policy("deny", "[{to: [{operation: {methods: [POST]}}]}]"),
     );
-    let (house, world) = start(&[BASE, &ws]).await;
+    let (house, world) = before(server().await, &[BASE, &ws]);
     let mut socket = house.connect().await;
     socket.write_all(UPGRADE.as_bytes()).await.unwrap();
     read_until(&mut socket, "hello").await;
@@ -86,7 +85,7 @@ async fn an_upgrade_ends_when_policy_permits_it_no_longer() {
 
 #[tokio::test]
 async fn a_stream_of_events_ends_when_policy_permits_it_no_longer() {
-    let (house, world) = start(&[BASE]).await;
+    let (house, world) = before(server().await, &[BASE]);
     let mut socket = house.connect().await;
     socket.write_all(EVENTS.as_bytes()).await.unwrap();
     read_until(&mut socket, "tick\r\n").await;
@@ -99,7 +98,7 @@ async fn a_stream_of_events_ends_when_policy_permits_it_no_longer() {
 
 #[tokio::test]
 async fn plaintext_that_lasts_ends_under_strict() {
-    let (house, world) = start(&[BASE]).await;
+    let (house, world) = before(server().await, &[BASE]);
     let strict = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {name: default, namespace: datamesh}\nspec: {mtls: {mode: STRICT}}\n";
     for ask in [UPGRADE, EVENTS] {
         world.publish(&[BASE], 2);

@@ -11,6 +11,7 @@ mod pool;
 mod smuggling;
 mod streaming;
 mod tls;
+mod under_way;
 mod upgrade;
 
 use std::{

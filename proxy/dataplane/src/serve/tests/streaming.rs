@@ -24,7 +24,9 @@ async fn the_first_chunk_of_a_request_arrives_before_the_last_is_sent() {
 }
 
 /// An upstream that sends the parts of an answer when it is told to.
-async fn slow_upstream(parts: &'static [&'static str]) -> (SocketAddr, tokio::sync::mpsc::Sender<()>) {
+pub(super) async fn slow_upstream(
+    parts: &'static [&'static str],
+) -> (SocketAddr, tokio::sync::mpsc::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (go, mut gone) = tokio::sync::mpsc::channel::<()>(8);
