@@ -3,10 +3,22 @@
 //! In bytes of its own, not as a clone: that costs two allocations and a count for each header, and holds on to
 //! the buffer in which the head was received.
 
+use std::cell::RefCell;
+
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, request::Parts};
 
 /// Bytes of a length that is told before them.
 const LENGTH: usize = size_of::<u32>();
+
+/// Buffers kept for the next heads, per thread: with a token in it one is larger than what the allocator has at
+/// hand, and cost a request 2 %.
+const SPARES: usize = 64;
+/// Larger ones are not kept.
+const SPARE_BYTES: usize = 8 * 1024;
+
+thread_local! {
+    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
 
 #[derive(Debug)]
 pub(super) struct Head {
@@ -18,9 +30,7 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn of(parts: &Parts) -> Self {
-        let headers =
-            parts.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 2 * LENGTH);
-        let mut texts = Vec::with_capacity(LENGTH + 256 + headers.sum::<usize>());
+        let mut texts = SPARE.with(|spare| spare.borrow_mut().pop()).unwrap_or_default();
         let target = parts.uri.path_and_query().filter(|_| parts.uri.scheme().is_none());
         match target {
             Some(target) => put(&mut texts, target.as_str().as_bytes()),
@@ -44,6 +54,23 @@ impl Head {
             parts.headers.append(name, HeaderValue::from_bytes(take(&mut rest)?).ok()?);
         }
         Some(parts)
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        let mut texts = std::mem::take(&mut self.texts);
+        if texts.capacity() > SPARE_BYTES {
+            return;
+        }
+        texts.clear();
+        // A thread that ends has none left.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARES {
+                spare.push(texts);
+            }
+        });
     }
 }
 
