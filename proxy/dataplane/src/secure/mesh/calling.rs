@@ -152,8 +152,6 @@ async fn call(
         version: ready.bundles().version(),
         chain,
     };
-    let (socket, session) = io.get_mut();
-    socket.read_ahead();
-    session.set_buffer_limit(Some(OUTGOING));
+    io.get_mut().1.set_buffer_limit(Some(OUTGOING));
     Ok(Connected { io: Box::new(TlsStream::Client(io)), server })
 }

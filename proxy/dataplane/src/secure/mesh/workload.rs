@@ -299,9 +299,7 @@ async fn shake_hands(
     }
     let sni = session.server_name().map(str::to_owned);
     let speaks = config::speaks(session.alpn_protocol());
-    let (socket, session) = io.get_mut();
-    socket.read_ahead();
-    session.set_buffer_limit(Some(config::OUTGOING));
+    io.get_mut().1.set_buffer_limit(Some(config::OUTGOING));
     let handshaken = Handshaken { io: Box::new(TlsStream::Server(io)), client, sni, speaks };
     Ok((handshaken, if resumed { "resumed" } else { "full" }))
 }
