@@ -212,6 +212,11 @@ async fn forward<D: Decide>(
     }
     if let Some(delay) = permitted.delay {
         tokio::time::sleep(delay).await;
+        if let Some(watch) = &mut watch
+            && let Err(forbidden) = watch.judged().await
+        {
+            return end(house, story, forbidden, &permitted.reply, form).await;
+        }
     }
     enter_pod(house, line, &mut story, &mut permitted, form);
     if let Err(fault) = depart(house, line, &mut story, &mut permitted) {
@@ -233,13 +238,7 @@ async fn forward<D: Decide>(
     };
     match carry_out(house, &mut permitted, body, watch.as_mut()).await {
         Err(Unanswered::Refused(refusal)) => Ok(refuse(story, &refusal, &permitted.reply, form)),
-        Err(Unanswered::Forbidden(Forbidden::Refused(refused))) => {
-            answer_refused(house, story, *refused, form).await
-        }
-        Err(Unanswered::Forbidden(Forbidden::Elsewhere)) => {
-            let refusal = Refusal::NoDestination(StatusCode::SERVICE_UNAVAILABLE);
-            Ok(refuse(story, &refusal, &permitted.reply, form))
-        }
+        Err(Unanswered::Forbidden(forbidden)) => end(house, story, forbidden, &permitted.reply, form).await,
         Ok(Answered::Response { response, lease, deadline }) => {
             let (head, incoming) = response.into_parts();
             let head = release(head, &permitted, &mut story, form);
@@ -257,6 +256,23 @@ async fn forward<D: Decide>(
 enum Unanswered {
     Refused(Refusal),
     Forbidden(Forbidden),
+}
+
+/// The answer to a request that is permitted no longer.
+async fn end<D: Decide>(
+    house: &House<D>,
+    story: Story,
+    forbidden: Forbidden,
+    context: &ReplyContext,
+    form: Form,
+) -> Result<Response<ReplyBody>, Dropped> {
+    match forbidden {
+        Forbidden::Refused(refused) => answer_refused(house, story, *refused, form).await,
+        Forbidden::Elsewhere => {
+            let refusal = Refusal::NoDestination(StatusCode::SERVICE_UNAVAILABLE);
+            Ok(refuse(story, &refusal, context, form))
+        }
+    }
 }
 
 /// Forwards for as long as it is permitted: an upload ends with the change that forbids it, and an answer that

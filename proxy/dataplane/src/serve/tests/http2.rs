@@ -12,13 +12,13 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::*;
 
-type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
+pub(super) type Body = http_body_util::combinators::BoxBody<Bytes, std::convert::Infallible>;
 
-fn full(text: &'static str) -> Body {
+pub(super) fn full(text: &'static str) -> Body {
     Full::new(Bytes::from_static(text.as_bytes())).boxed()
 }
 
-async fn client(address: SocketAddr) -> SendRequest<Body> {
+pub(super) async fn client(address: SocketAddr) -> SendRequest<Body> {
     let socket = TcpStream::connect(address).await.unwrap();
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
@@ -26,7 +26,7 @@ async fn client(address: SocketAddr) -> SendRequest<Body> {
     sender
 }
 
-fn get(path: &str) -> http::request::Builder {
+pub(super) fn get(path: &str) -> http::request::Builder {
     http::Request::get(format!("http://a{path}"))
 }
 

@@ -16,7 +16,7 @@ pub(super) fn policy(action: &str, rules: &str) -> String {
 }
 
 /// Answers an upgrade and then echoes; answers anything else with an endless body that says `tick` again and again.
-async fn server() -> SocketAddr {
+pub(super) async fn server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -43,11 +43,14 @@ async fn server() -> SocketAddr {
 
 /// A proxy before a FHIR server, and its mesh.
 pub(super) fn before(server: SocketAddr, manifests: &[&str]) -> (House, World) {
+    let name = "datamesh/fhir-server".parse().unwrap();
+    start(Entry::Workload { name, port: 8080 }, server, manifests)
+}
+
+pub(super) fn start(entry: Entry, server: SocketAddr, manifests: &[&str]) -> (House, World) {
     let world = World::with(manifests, |settings, _| {
         settings.workloads[0].upstream.insert(8080, server);
     });
-    let name = "datamesh/fhir-server".parse().unwrap();
-    let entry = Entry::Workload { name, port: 8080 };
     let address = "127.0.0.1:0".parse().unwrap();
     let bound = Listener { name: "test".to_owned(), address, entry, tls: None }.bind().unwrap();
     let (address, stop, stories) = (bound.local_addr(), CancellationToken::new(), Arc::<Stories>::default());

@@ -1,11 +1,14 @@
 //! Requests that are under way while the mesh changes.
 
+use http_body_util::BodyExt;
+
 use super::{
-    lasting::{before, policy},
+    http2::{client, full, get},
+    lasting::{before, policy, server, start},
     streaming::slow_upstream,
     *,
 };
-use crate::testing::BASE;
+use crate::testing::{BASE, GATEWAY};
 
 const FIRST: &str = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nfirst\r\n";
 const LAST: &str = "4\r\nlast\r\n0\r\n\r\n";
@@ -77,6 +80,53 @@ async fn an_upload_ends_with_the_change_that_forbids_it() {
     assert_eq!(status(&answer), "403", "{answer}");
     assert!(!upstream.seen().contains("0\r\n\r\n"), "it must not seem whole: {}", upstream.seen());
     assert_eq!(house.stories(1).await[0].status, Some(403));
+}
+
+#[tokio::test]
+async fn of_two_answers_on_one_connection_the_forbidden_one_ends() {
+    let (house, world) = before(server().await, &[BASE]);
+    let mut sender = client(house.address).await;
+    let mut patient = sender.send_request(get("/Patient").body(full("")).unwrap()).await.unwrap();
+    let mut other = sender.send_request(get("/Observation").body(full("")).unwrap()).await.unwrap();
+    assert!(patient.frame().await.unwrap().is_ok() && other.frame().await.unwrap().is_ok());
+    world.publish(&[BASE, &policy("deny", "[{to: [{operation: {paths: [\"/Patient\"]}}]}]")], 2);
+    let cut = async {
+        while let Some(frame) = patient.frame().await {
+            if frame.is_err() {
+                return;
+            }
+        }
+        panic!("it must not seem whole");
+    };
+    tokio::time::timeout(Duration::from_secs(5), cut).await.unwrap();
+    for _ in 0..3 {
+        assert!(other.frame().await.unwrap().is_ok());
+    }
+    assert_eq!(house.stories(1).await[0].details, "policy_changed");
+}
+
+#[tokio::test]
+async fn a_request_that_is_forbidden_while_it_is_delayed_is_not_sent() {
+    let upstream = Upstream::ok().await;
+    let delayed = GATEWAY.replace(
+        "  - match: [{uri: {prefix: /api/}}]\n",
+        "  - match: [{uri: {prefix: /api/}}]\n    fault: {delay: {fixedDelay: 300ms, percentage: {value: 100}}}\n",
+    );
+    assert_ne!(delayed, GATEWAY);
+    let labels = [("istio".to_owned(), "ingressgateway".to_owned())].into();
+    let entry = Entry::Gateway(mesh::routing::GatewayKey { labels, port: 80 });
+    let (house, world) = start(entry, upstream.address, &[BASE, &delayed]);
+    let ask = "DELETE /api/Patient/1 HTTP/1.1\r\nHost: fhir.example\r\n\r\n";
+    let mut socket = house.connect().await;
+    socket.write_all(ask.as_bytes()).await.unwrap();
+    read_until(&mut socket, "ok").await;
+    assert!(upstream.seen().contains("DELETE /Patient/1"), "{}", upstream.seen());
+    let before = upstream.seen();
+    socket.write_all(ask.as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    world.publish(&[BASE, &delayed, &deny("DELETE")], 2);
+    let answer = read_until(&mut socket, "denied").await;
+    assert_eq!((status(&answer), upstream.seen()), ("403", before));
 }
 
 /// Until the connection is closed or reset.
