@@ -7,6 +7,7 @@
 //! | [`guard`] | applies it to a socket; times heads and idle connections |
 //! | [`http1`], [`http2`] | a connection, to its close |
 //! | [`head`] | a parsed head to its canonical form |
+//! | [`answer`] | answers of our own |
 //! | [`exchange`] | one request: decide, forward, judge, reply |
 //! | [`body`] | a response's body, to its end |
 //! | [`lasting`] | what lasts, judged again when the mesh changes |
@@ -14,6 +15,7 @@
 //! | [`paced`], [`watched`] | clients that stop reading: connections, HTTP/2 streams |
 //! | [`gauge`] | requests under way, against their limits |
 
+mod answer;
 mod body;
 mod exchange;
 pub mod framing;
