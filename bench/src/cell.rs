@@ -170,8 +170,8 @@ impl Bench<'_> {
     ) -> Result<Latency, CellError> {
         let (connections, streams) = match (self.workload.protocol, self.workload.ask) {
             (Protocol::Http2, _) => (8, 32),
-            (Protocol::Http1, Ask::Download | Ask::Upload) => (16, 1),
-            (Protocol::Http1, _) => (64, 1),
+            (_, Ask::Download | Ask::Upload) => (16, 1),
+            (_, _) => (64, 1),
         };
         let schedule = Arc::new(Schedule::poisson(offered, span, 4));
         if self.workload.fresh && schedule.len() > self.tokens(false).len() {
@@ -221,8 +221,8 @@ impl Bench<'_> {
         match (self.workload.protocol, self.workload.ask) {
             _ if peer == Peer::FhirGateway => (8, 1),
             (Protocol::Http2, _) => (4, 8),
-            (Protocol::Http1, Ask::Download | Ask::Upload) => (8, 1),
-            (Protocol::Http1, _) => (32, 1),
+            (_, Ask::Download | Ask::Upload) => (8, 1),
+            (_, _) => (32, 1),
         }
     }
 

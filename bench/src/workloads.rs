@@ -271,7 +271,7 @@ impl Workload {
     #[must_use]
     pub fn before_token(&self, authority: &str) -> Arc<[u8]> {
         match self.protocol {
-            Protocol::Http1 => head(authority, "GET", PATIENT).into(),
+            Protocol::Http1 | Protocol::Hbone(_) => head(authority, "GET", PATIENT).into(),
             Protocol::Http2 => http2::get_block(authority, PATIENT).into(),
         }
     }

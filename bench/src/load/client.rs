@@ -1,12 +1,13 @@
 //! One connection of the generator.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
 
+use super::hbone;
 use super::http1::Responses;
 use super::http2;
 use super::lane::{Lane, Protocol, Requests};
@@ -14,6 +15,8 @@ use super::secure::{Secured, Tls};
 
 /// Connecting over loopback takes longer only when the peer is stuck.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// For what is read while tunnels are opened.
+const TUNNEL_SCRATCH: usize = 64 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Client {
@@ -29,6 +32,7 @@ pub(super) struct Client {
 enum Wire {
     One { responses: Responses, due: Option<Instant> },
     Two(http2::Connection),
+    Tunnels(Box<hbone::Connection>),
 }
 
 /// What is between the socket and HTTP.
@@ -63,13 +67,34 @@ impl Client {
             }
             Some(tls) => Channel::Secure(Box::new(Secured::handshake(tls, &mut stream)?)),
         };
-        stream.set_nonblocking(true)?;
         let mut out = Vec::new();
         let wire = match lane.protocol {
             Protocol::Http1 => Wire::One { responses: Responses::default(), due: None },
             Protocol::Http2 => Wire::Two(http2::Connection::new(&mut out)),
+            Protocol::Hbone(port) => {
+                let authority = SocketAddr::new(lane.target.ip(), port).to_string();
+                Wire::Tunnels(Box::new(hbone::Connection::new(&authority, lane.streams, &mut out)))
+            }
         };
-        Ok(Self { stream, channel, wire, out: Out::Own(out, 0), watches_writing: false })
+        let mut client = Self { stream, channel, wire, out: Out::Own(out, 0), watches_writing: false };
+        client.tunnel()?;
+        client.stream.set_nonblocking(true)?;
+        Ok(client)
+    }
+
+    /// Waits until tunnels are open; whoever has none waits for nothing.
+    fn tunnel(&mut self) -> io::Result<()> {
+        let began = Instant::now();
+        let mut scratch = vec![0; TUNNEL_SCRATCH];
+        self.stream.set_read_timeout(Some(CONNECT_LIMIT))?;
+        while matches!(&self.wire, Wire::Tunnels(tunnels) if !tunnels.all_open()) {
+            if began.elapsed() > CONNECT_LIMIT {
+                return Err(io::Error::other("tunnels were not opened in time"));
+            }
+            self.flush().map_err(|Lost(why)| io::Error::other(why))?;
+            self.read(&mut scratch, |_, _| {}).map_err(|Lost(why)| io::Error::other(why))?;
+        }
+        Ok(())
     }
 
     /// Requests without an answer.
@@ -77,6 +102,7 @@ impl Client {
         match &self.wire {
             Wire::One { due, .. } => u64::from(due.is_some()),
             Wire::Two(connection) => connection.open() as u64,
+            Wire::Tunnels(connection) => connection.under_way(),
         }
     }
 
@@ -101,6 +127,14 @@ impl Client {
                     return false;
                 }
                 connection.send(&block, due, self.out.own());
+            }
+            (Wire::Tunnels(connection), Requests::Same(bytes)) => {
+                return connection.send(Arc::clone(bytes), due, self.out.own());
+            }
+            (Wire::Tunnels(connection), Requests::Fresh(fresh)) => {
+                let mut message = Vec::with_capacity(2048);
+                return fresh.write(Protocol::Http1, &mut message)
+                    && connection.send(message.into(), due, self.out.own());
             }
         }
         true
@@ -174,6 +208,9 @@ impl Wire {
             Self::Two(connection) => {
                 let fed = connection.feed(input, out.own(), answered);
                 fed.map(|()| true).map_err(|error| Lost(error.to_string()))
+            }
+            Self::Tunnels(connection) => {
+                connection.feed(input, out.own(), answered).map_err(|error| Lost(error.to_string()))
             }
         }
     }

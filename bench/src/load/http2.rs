@@ -6,46 +6,19 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub use super::frames::Broken;
+use super::frames::{
+    self, END_HEADERS, END_STREAM, Frame, Frames, HEADERS, SETTINGS, frame_head, setting, window_update,
+};
+
 /// The flow-control window of a connection is topped up when this much of it has been used.
 const TOP_UP: u32 = 1 << 28;
-/// Largest frame that a peer may send without our leave (RFC 9113 section 4.2).
-const MAX_FRAME: usize = 16_384;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
-const PADDED: u8 = 8;
-const PRIORITY: u8 = 0x20;
-
-/// Why a connection is of no further use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Broken {
-    /// The peer goes away, with this error code.
-    #[error("GOAWAY with error {0}")]
-    GoAway(u32),
-    /// The peer resets a stream, with this error code.
-    #[error("RST_STREAM with error {0}")]
-    Reset(u32),
-    /// Bytes that are no frame, or headers without a status that we can read.
-    #[error("a frame that cannot be read")]
-    Frame,
-}
-
 /// One connection: streams under way, and what has to be written.
 #[derive(Debug)]
 pub struct Connection {
     next_stream: u32,
     open: HashMap<u32, (Instant, u16)>,
-    input: Vec<u8>,
+    frames: Frames,
     used: u32,
 }
 
@@ -53,13 +26,13 @@ impl Connection {
     /// A connection whose preface is put into `out`.
     #[must_use]
     pub fn new(out: &mut Vec<u8>) -> Self {
-        out.extend_from_slice(PREFACE);
+        out.extend_from_slice(frames::PREFACE);
         frame_head(out, 18, SETTINGS, 0, 0);
         setting(out, 1, 0); // HEADER_TABLE_SIZE
         setting(out, 2, 0); // ENABLE_PUSH
         setting(out, 4, 0x7fff_ffff); // INITIAL_WINDOW_SIZE
-        window_update(out, 0x7fff_ffff - 65_535);
-        Self { next_stream: 1, open: HashMap::new(), input: Vec::new(), used: 0 }
+        window_update(out, 0, 0x7fff_ffff - 65_535);
+        Self { next_stream: 1, open: HashMap::new(), frames: Frames::default(), used: 0 }
     }
 
     /// How many requests are under way.
@@ -87,65 +60,37 @@ impl Connection {
         out: &mut Vec<u8>,
         mut answered: impl FnMut(u16, Instant),
     ) -> Result<(), Broken> {
-        let mut kept = std::mem::take(&mut self.input);
-        let from_kept = !kept.is_empty();
-        if from_kept {
-            kept.extend_from_slice(input);
-        }
-        let mut rest: &[u8] = if from_kept { &kept } else { input };
-        while let Some((head, after)) = rest.split_at_checked(9) {
-            let [a, b, c, kind, flags, s0, s1, s2, s3] = *head else { break };
-            let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-            if length > MAX_FRAME {
-                return Err(Broken::Frame);
-            }
-            let Some((payload, next)) = after.split_at_checked(length) else { break };
-            let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
-            self.frame(kind, flags, stream, payload, out, &mut answered)?;
-            rest = next;
-        }
-        self.input = rest.to_vec();
-        Ok(())
+        let mut split = std::mem::take(&mut self.frames);
+        let fed = split.each(input, |frame| self.frame(frame, out, &mut answered));
+        self.frames = split;
+        fed
     }
 
     fn frame(
         &mut self,
-        kind: u8,
-        flags: u8,
-        stream: u32,
-        payload: &[u8],
+        frame: Frame<'_>,
         out: &mut Vec<u8>,
         answered: &mut impl FnMut(u16, Instant),
     ) -> Result<(), Broken> {
-        match kind {
-            DATA => self.count(payload.len(), out),
-            HEADERS => self.headers(flags, stream, payload)?,
-            SETTINGS if flags & ACK == 0 => frame_head(out, 0, SETTINGS, ACK, 0),
-            PING if flags & ACK == 0 => {
-                frame_head(out, payload.len(), PING, ACK, 0);
-                out.extend_from_slice(payload);
-            }
-            RST_STREAM => return Err(Broken::Reset(last_number(payload))),
-            GOAWAY => return Err(Broken::GoAway(last_number(payload.get(4..8).unwrap_or_default()))),
-            CONTINUATION => return Err(Broken::Frame),
-            _ => {}
+        match frame.kind {
+            frames::DATA => self.count(frame.payload.len(), out),
+            HEADERS => self.headers(&frame)?,
+            _ => frame.housekeeping(out)?,
         }
-        if matches!(kind, DATA | HEADERS)
-            && flags & END_STREAM != 0
-            && let Some((due, status)) = self.open.remove(&stream)
+        if frame.ends()
+            && let Some((due, status)) = self.open.remove(&frame.stream)
         {
             answered(status, due);
         }
         Ok(())
     }
 
-    fn headers(&mut self, flags: u8, stream: u32, payload: &[u8]) -> Result<(), Broken> {
-        let Some((_, known)) = self.open.get_mut(&stream) else { return Err(Broken::Frame) };
+    fn headers(&mut self, frame: &Frame<'_>) -> Result<(), Broken> {
+        let Some((_, known)) = self.open.get_mut(&frame.stream) else { return Err(Broken::Frame) };
         if *known != 0 {
             return Ok(()); // trailers
         }
-        let skipped = usize::from(flags & PADDED != 0) + if flags & PRIORITY != 0 { 5 } else { 0 };
-        let found = payload.get(skipped..).and_then(status).ok_or(Broken::Frame)?;
+        let found = frame.block().and_then(status).ok_or(Broken::Frame)?;
         *known = if found < 200 { 0 } else { found };
         Ok(())
     }
@@ -155,7 +100,7 @@ impl Connection {
         // A frame is 16 KiB at most.
         self.used += bytes as u32;
         if self.used >= TOP_UP {
-            window_update(out, self.used);
+            window_update(out, 0, self.used);
             self.used = 0;
         }
     }
@@ -180,7 +125,7 @@ pub fn add_bearer(block: &mut Vec<u8>, token: &[u8]) {
     block.extend_from_slice(token);
 }
 
-fn literal(block: &mut Vec<u8>, name: u8, value: &[u8]) {
+pub(super) fn literal(block: &mut Vec<u8>, name: u8, value: &[u8]) {
     block.push(name);
     number(block, value.len());
     block.extend_from_slice(value);
@@ -203,7 +148,7 @@ fn number(block: &mut Vec<u8>, mut value: usize) {
 }
 
 /// `:status` at the front of a header block: an entry of the static table, or a literal with its name.
-fn status(mut block: &[u8]) -> Option<u16> {
+pub(super) fn status(mut block: &[u8]) -> Option<u16> {
     // Table size updates come first, where the encoder tells that it took our size.
     while let Some((first, rest)) = block.split_first()
         && first & 0xe0 == 0x20
@@ -254,26 +199,6 @@ fn huffman(status: u16) -> Vec<u8> {
     bytes.get(4 - used as usize..).unwrap_or_default().to_vec()
 }
 
-fn last_number(payload: &[u8]) -> u32 {
-    payload.iter().rev().take(4).rev().fold(0, |number, byte| number << 8 | u32::from(*byte))
-}
-
-#[allow(clippy::cast_possible_truncation)]
-fn frame_head(out: &mut Vec<u8>, length: usize, kind: u8, flags: u8, stream: u32) {
-    out.extend_from_slice(&[(length >> 16) as u8, (length >> 8) as u8, length as u8, kind, flags]);
-    out.extend_from_slice(&stream.to_be_bytes());
-}
-
-fn setting(out: &mut Vec<u8>, name: u16, value: u32) {
-    out.extend_from_slice(&name.to_be_bytes());
-    out.extend_from_slice(&value.to_be_bytes());
-}
-
-fn window_update(out: &mut Vec<u8>, by: u32) {
-    frame_head(out, 4, WINDOW_UPDATE, 0, 0);
-    out.extend_from_slice(&by.to_be_bytes());
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -306,7 +231,7 @@ mod tests {
         frame_head(&mut wire, 0, SETTINGS, 0, 0);
         frame_head(&mut wire, 1, HEADERS, END_HEADERS, 1);
         wire.push(0x88);
-        frame_head(&mut wire, 5, DATA, END_STREAM, 1);
+        frame_head(&mut wire, 5, frames::DATA, END_STREAM, 1);
         wire.extend_from_slice(b"hello");
         for cut in 0..wire.len() {
             out.clear();

@@ -23,6 +23,9 @@ pub enum Protocol {
     Http1,
     /// HTTP/2 with prior knowledge (RFC 9113 section 3.3).
     Http2,
+    /// HTTP/1.1 in tunnels of HBONE to this port of the target's address: a connection's streams are
+    /// CONNECTs of HTTP/2 that are open before the load begins, with one request at a time in each.
+    Hbone(u16),
 }
 
 /// When requests leave.
@@ -60,7 +63,7 @@ pub struct Lane {
 /// Requests, written out in advance but for their tokens.
 #[derive(Debug, Clone)]
 pub enum Requests {
-    /// The same bytes each time: a whole HTTP/1.1 message, or a header block of HTTP/2.
+    /// The same bytes each time: a whole HTTP/1.1 message (tunnels too), or a header block of HTTP/2.
     Same(Arc<[u8]>),
     /// The same but for the token.
     Fresh(Fresh),
@@ -91,7 +94,7 @@ impl Fresh {
         self.next += 1;
         out.extend_from_slice(&self.before);
         match protocol {
-            Protocol::Http1 => {
+            Protocol::Http1 | Protocol::Hbone(_) => {
                 out.extend_from_slice(b"authorization: Bearer ");
                 out.extend_from_slice(token);
                 out.extend_from_slice(b"\r\n\r\n");

@@ -5,6 +5,8 @@
 //! a loop, so that they wait for the peer and never for each other.
 
 pub(crate) mod client;
+pub(crate) mod frames;
+pub(crate) mod hbone;
 pub mod http1;
 pub mod http2;
 pub mod lane;

@@ -18,6 +18,8 @@ use crate::meshes::NAMESPACE;
 const TRUST_DOMAIN: &str = "cluster.local";
 /// What Istio's sidecars offer for HTTP/1.1, and both peers choose.
 pub const ALPN: &str = "istio-http/1.1";
+/// HBONE is HTTP/2.
+pub const HBONE_ALPN: &str = "h2";
 /// As Istio's sidecars name who they call.
 const SNI: &str = "outbound_.8080_._.fhir-server.datamesh.svc.cluster.local";
 /// Names of servers whose sessions the client remembers: one.
@@ -27,6 +29,7 @@ const SERVERS: usize = 1;
 pub struct Kit {
     root: Authority,
     client: Leaf,
+    stranger: Leaf,
     workloads: Vec<Workload>,
     folder: TempDir,
 }
@@ -54,7 +57,7 @@ impl Kit {
             let leaf = root.issue(&LeafRequest::for_workload(format!("spiffe://{}", principal(account))));
             leaf.map_err(wrong)
         };
-        let client = issue("client")?;
+        let (client, stranger) = (issue("client")?, issue("stranger")?);
         let workload = |index: usize| {
             let name = format!("w{index:04}");
             let place = folder.path().join(&name);
@@ -62,7 +65,7 @@ impl Kit {
             Ok(Workload { name, folder: place, files })
         };
         let workloads = (0..workloads.max(1)).map(workload).collect::<Result<_, CellError>>()?;
-        Ok(Self { root, client, workloads, folder })
+        Ok(Self { root, client, stranger, workloads, folder })
     }
 
     /// The workloads; there is at least one.
@@ -83,27 +86,46 @@ impl Kit {
     /// # Errors
     /// When rustls does not take it.
     pub fn client(&self, workload: &Workload, each: Option<HandshakeKind>) -> Result<Tls, CellError> {
+        let mut config = self.config(workload, &self.client)?;
+        config.alpn_protocols = vec![ALPN.as_bytes().to_vec()];
+        config.resumption = match each {
+            Some(HandshakeKind::Resumed) => Resumption::in_memory_sessions(SERVERS),
+            _ => Resumption::disabled(),
+        };
+        tls(config, each.is_some())
+    }
+
+    /// TLS of connections of HBONE towards a workload: of the client, or of somebody whom no policy names.
+    ///
+    /// # Errors
+    /// When rustls does not take it.
+    pub fn tunnels(&self, workload: &Workload, permitted: bool) -> Result<Tls, CellError> {
+        let mut config = self.config(workload, if permitted { &self.client } else { &self.stranger })?;
+        config.alpn_protocols = vec![HBONE_ALPN.as_bytes().to_vec()];
+        config.resumption = Resumption::disabled();
+        tls(config, false)
+    }
+
+    fn config(&self, workload: &Workload, own: &Leaf) -> Result<ClientConfig, CellError> {
         let bundle = Bundle::from_pem(self.root.certificate_pem().as_bytes()).map_err(wrong)?;
         let bundles = TrustBundles::new(1).with_domain(TRUST_DOMAIN, bundle).map_err(wrong)?;
         let id = parse_id(&format!("spiffe://{}", principal(&workload.name))).map_err(wrong)?;
         let mut provider = default_provider();
         provider.cipher_suites = vec![cipher_suite::TLS13_AES_128_GCM_SHA256];
         provider.kx_groups = vec![kx_group::X25519];
-        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+        ClientConfig::builder_with_provider(Arc::new(provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(wrong)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(PeerVerifier::exactly(Arc::new(bundles), id)))
-            .with_client_auth_cert(self.client.chain_der(), self.client.key_der())
-            .map_err(wrong)?;
-        config.alpn_protocols = vec![ALPN.as_bytes().to_vec()];
-        config.resumption = match each {
-            Some(HandshakeKind::Resumed) => Resumption::in_memory_sessions(SERVERS),
-            _ => Resumption::disabled(),
-        };
-        let name = ServerName::try_from(SNI).map_err(wrong)?;
-        Ok(Tls { config: Arc::new(config), name, each: each.is_some(), kind: None })
+            .with_client_auth_cert(own.chain_der(), own.key_der())
+            .map_err(wrong)
     }
+}
+
+fn tls(config: ClientConfig, each: bool) -> Result<Tls, CellError> {
+    let name = ServerName::try_from(SNI).map_err(wrong)?;
+    Ok(Tls { config: Arc::new(config), name, each, kind: None })
 }
 
 /// A service account as policies name it.

@@ -8,15 +8,19 @@ use serde::Serialize;
 
 use super::kit::{Kit, Workload};
 use super::peers::{self, Up};
-use super::{Ask, Work};
+use super::{Ask, Way, Work};
 use crate::cell::{Cell, CellError, WARM_UP};
-use crate::load::{BUNDLE_BYTES, Lane, Pacing, Protocol, Reactor, Requests, Schedule, Tls, upstream};
+use crate::load::{BUNDLE_BYTES, Lane, Pacing, Protocol, Reactor, Report, Requests, Schedule, Tls, upstream};
 use crate::peers::{Peer, World};
 use crate::phase;
 
 /// Until what the last connections took has been given back.
 const REST: Duration = Duration::from_millis(500);
 const SEED: u64 = 6;
+/// What tunnels lead to: the workloads' port.
+const PORT: u16 = 8080;
+/// What the load says of a tunnel that is refused.
+const REFUSALS: [&str; 2] = ["CONNECT was answered with 401", "CONNECT was answered with 403"];
 
 /// What a peer is measured by.
 pub struct Bench<'a> {
@@ -75,9 +79,12 @@ impl Bench<'_> {
     ) -> Result<Cell, CellError> {
         let kit = self.kit;
         let workload = kit.workloads().get(..1).unwrap_or_default();
-        let mut up = peers::start(self.world, peer, kit, workload, true)?;
+        let mut up = peers::start(self.world, peer, kit, workload, work.way)?;
         let mut lane = lane(&up, kit, workload, work)?;
         phase::until_up(self.reactor, peer, &mut up.process, &once(&lane))?;
+        if matches!(work.way, Way::Hbone | Way::Raw) {
+            self.refused(&lane, workload)?;
+        }
         phase::checked(self.reactor, vec![lane.clone()], WARM_UP, Vec::new())?;
         if let Ask::Handshakes(kind) = work.ask {
             // From here on there are sessions to resume.
@@ -97,6 +104,23 @@ impl Bench<'_> {
         Ok(cell)
     }
 
+    /// Somebody whom no policy names gets 403, be it to the request or, as ours does and Envoy where there
+    /// are but bytes, 401 or 403 to the CONNECT; and the upstream hears nothing of it.
+    fn refused(&mut self, lane: &Lane, workloads: &[Workload]) -> Result<(), CellError> {
+        let workload = workloads.first().ok_or_else(|| CellError::Wrong("no workload".to_owned()))?;
+        let tls = Some(Arc::new(self.kit.tunnels(workload, false)?));
+        let served = self.reactor.served();
+        let stranger = Lane { tls, expect: 403, ..once(lane) };
+        let reports = self.reactor.run(vec![stranger], Duration::ZERO, Vec::new())?;
+        let complaint = reports.first().and_then(Report::complaint);
+        let answered = |said: &String| REFUSALS.iter().any(|refusal| said.contains(refusal));
+        if self.reactor.served() != served || !complaint.as_ref().is_none_or(answered) {
+            let told = complaint.unwrap_or_default();
+            return Err(CellError::Wrong(format!("a stranger was not refused: {told}")));
+        }
+        Ok(())
+    }
+
     /// What certificates take.
     ///
     /// # Errors
@@ -104,16 +128,17 @@ impl Bench<'_> {
     pub fn memory(&mut self, peer: Peer) -> Result<Memory, CellError> {
         let all = self.kit.workloads();
         Ok(Memory {
-            one: self.resident(peer, all.get(..1).unwrap_or_default(), true)?,
-            all: self.resident(peer, all, true)?,
-            plaintext: self.resident(peer, all, false)?,
+            one: self.resident(peer, all.get(..1).unwrap_or_default(), Way::Sidecar)?,
+            all: self.resident(peer, all, Way::Sidecar)?,
+            plaintext: self.resident(peer, all, Way::Plain)?,
         })
     }
 
-    fn resident(&mut self, peer: Peer, workloads: &[Workload], mtls: bool) -> Result<u64, CellError> {
-        let mut up = peers::start(self.world, peer, self.kit, workloads, mtls)?;
+    fn resident(&mut self, peer: Peer, workloads: &[Workload], way: Way) -> Result<u64, CellError> {
+        let mut up = peers::start(self.world, peer, self.kit, workloads, way)?;
         for (workload, target) in workloads.iter().zip(&up.targets) {
-            let tls = if mtls { Some(Arc::new(self.kit.client(workload, None)?)) } else { None };
+            let client = || self.kit.client(workload, None).map(Arc::new);
+            let tls = (way != Way::Plain).then(client).transpose()?;
             let lane = Lane {
                 target: *target,
                 protocol: Protocol::Http1,
@@ -132,7 +157,7 @@ impl Bench<'_> {
 }
 
 fn once(lane: &Lane) -> Lane {
-    Lane { connections: 1, pacing: Pacing::Once, ..lane.clone() }
+    Lane { connections: 1, streams: 1, pacing: Pacing::Once, ..lane.clone() }
 }
 
 fn lane(up: &Up, kit: &Kit, workloads: &[Workload], work: &Work) -> Result<Lane, CellError> {
@@ -147,12 +172,19 @@ fn lane(up: &Up, kit: &Kit, workloads: &[Workload], work: &Work) -> Result<Lane,
         Ask::Download => head("GET", "/fhir/Bundle/b1", "\r\n"),
         Ask::Handshakes(_) | Ask::Reads => read(),
     };
+    let (protocol, tls, connections, streams) = match work.way {
+        Way::Plain => (Protocol::Http1, None, work.connections, 1),
+        Way::Sidecar => (Protocol::Http1, Some(kit.client(workload, kind)?), work.connections, 1),
+        Way::Hbone | Way::Raw => {
+            (Protocol::Hbone(PORT), Some(kit.tunnels(workload, true)?), 1, work.connections)
+        }
+    };
     Ok(Lane {
         target: *target,
-        protocol: Protocol::Http1,
-        tls: Some(Arc::new(kit.client(workload, kind)?)),
-        connections: work.connections,
-        streams: 1,
+        protocol,
+        tls: tls.map(Arc::new),
+        connections,
+        streams,
         pacing: Pacing::Closed,
         requests: Requests::Same(request.into()),
         expect: if work.ask == Ask::Upload { 201 } else { 200 },

@@ -5,13 +5,19 @@
 //! the load's own: it offers TLS 1.3 with X25519 and AES-128-GCM alone, so that both do the same cryptography,
 //! and asserts of each handshake that it was of the kind that its row is about.
 //!
+//! Through HBONE both end the tunnels as the called side, and refuse another client before anything is
+//! measured. For requests, Envoy leads the tunnel to a listener within itself, which judges them by the
+//! principal that the outer one has noted; for bytes it judges the CONNECT, and leads straight on.
+//!
 //! | module | what |
 //! |---|---|
 //! | [`kit`] | certificates, and the client's TLS |
+//! | [`hbone`] | Envoy's settings for HBONE |
 //! | [`peers`] | both peers' settings, and their processes |
 //! | [`measure`] | one peer in one round |
 //! | [`report`] | table and goals |
 
+pub mod hbone;
 pub mod kit;
 pub mod measure;
 pub mod peers;
@@ -38,8 +44,23 @@ pub struct Work {
     pub says: &'static str,
     /// What is asked for.
     pub ask: Ask,
-    /// Connections at once.
+    /// How the client comes.
+    pub way: Way,
+    /// Connections at once; of HBONE one, with so many tunnels.
     pub connections: usize,
+}
+
+/// How clients come to a workload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// In plaintext, to compare.
+    Plain,
+    /// As Istio's sidecars do: mTLS, and HTTP/1.1 in it.
+    Sidecar,
+    /// Through HBONE; what is inside is HTTP, judged request by request.
+    Hbone,
+    /// Through HBONE; what is inside are bytes, judged by who brings them.
+    Raw,
 }
 
 /// What is asked for.
@@ -61,18 +82,72 @@ pub const ALL: &[Work] = &[
         name: "mtls-full",
         says: "full handshakes, each with a 1 kB read",
         ask: Ask::Handshakes(HandshakeKind::Full),
+        way: Way::Sidecar,
         connections: 4,
     },
     Work {
         name: "mtls-resumed",
         says: "resumed handshakes, each with a 1 kB read",
         ask: Ask::Handshakes(HandshakeKind::Resumed),
+        way: Way::Sidecar,
         connections: 4,
     },
-    Work { name: "mtls-one", says: "1 kB reads, 1 connection", ask: Ask::Reads, connections: 1 },
-    Work { name: "mtls-many", says: "1 kB reads, 32 connections", ask: Ask::Reads, connections: 32 },
-    Work { name: "mtls-down", says: "1 MiB Bundles down, 8 connections", ask: Ask::Download, connections: 8 },
-    Work { name: "mtls-up", says: "1 MiB Bundles up, 8 connections", ask: Ask::Upload, connections: 8 },
+    Work {
+        name: "mtls-one",
+        says: "1 kB reads, 1 connection",
+        ask: Ask::Reads,
+        way: Way::Sidecar,
+        connections: 1,
+    },
+    Work {
+        name: "mtls-many",
+        says: "1 kB reads, 32 connections",
+        ask: Ask::Reads,
+        way: Way::Sidecar,
+        connections: 32,
+    },
+    Work {
+        name: "mtls-down",
+        says: "1 MiB Bundles down, 8 connections",
+        ask: Ask::Download,
+        way: Way::Sidecar,
+        connections: 8,
+    },
+    Work {
+        name: "mtls-up",
+        says: "1 MiB Bundles up, 8 connections",
+        ask: Ask::Upload,
+        way: Way::Sidecar,
+        connections: 8,
+    },
+    Work {
+        name: "hbone-one",
+        says: "HBONE: 1 kB reads, 1 tunnel",
+        ask: Ask::Reads,
+        way: Way::Hbone,
+        connections: 1,
+    },
+    Work {
+        name: "hbone-many",
+        says: "HBONE: 1 kB reads, 32 tunnels",
+        ask: Ask::Reads,
+        way: Way::Hbone,
+        connections: 32,
+    },
+    Work {
+        name: "hbone-down",
+        says: "HBONE: 1 MiB raw down, 8 tunnels",
+        ask: Ask::Download,
+        way: Way::Raw,
+        connections: 8,
+    },
+    Work {
+        name: "hbone-up",
+        says: "HBONE: 1 MiB raw up, 8 tunnels",
+        ask: Ask::Upload,
+        way: Way::Raw,
+        connections: 8,
+    },
 ];
 
 /// The name of the row about memory.

@@ -121,6 +121,16 @@ pub fn goals(section: &Section) -> Vec<Goal> {
         goal("mTLS: p99 at equal load, 32 connections, against Envoy", AtMost(1.0), of("mtls-many", p99)),
         goal("mTLS: 1 MiB down per CPU-second, against Envoy", AtLeast(1.0), of("mtls-down", cost)),
         goal("mTLS: 1 MiB up per CPU-second, against Envoy", AtLeast(1.0), of("mtls-up", cost)),
+        goal("HBONE: requests per CPU-second, 1 tunnel, against Envoy", AtLeast(1.0), of("hbone-one", cost)),
+        goal(
+            "HBONE: requests per CPU-second, 32 tunnels, against Envoy",
+            AtLeast(1.0),
+            of("hbone-many", cost),
+        ),
+        goal("HBONE: p99 at equal load, 1 tunnel, against Envoy", AtMost(1.0), of("hbone-one", p99)),
+        goal("HBONE: p99 at equal load, 32 tunnels, against Envoy", AtMost(1.0), of("hbone-many", p99)),
+        goal("HBONE: 1 MiB raw down per CPU-second, against Envoy", AtLeast(1.0), of("hbone-down", cost)),
+        goal("HBONE: 1 MiB raw up per CPU-second, against Envoy", AtLeast(1.0), of("hbone-up", cost)),
         goal(
             "mTLS: memory of 1,000 workloads less that of 1, against Envoy",
             AtMost(1.0),
