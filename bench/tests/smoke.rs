@@ -8,11 +8,11 @@ use std::process::Command;
 #[test]
 fn ours_over_mtls() {
     let json = run(&["--only", "mtls", "--peers", "fhirward", "--certificates", "3"], |said| {
-        assert!(said.contains("| 1 MiB Bundles up, 8 connections | "), "{said}");
+        assert!(said.contains("| HBONE: 1 MiB raw up, 8 tunnels | "), "{said}");
     });
     let rows = json["mtls"]["rows"].as_array().unwrap();
     let measured = rows.iter().filter(|row| row["cells"][0]["per_cpu_second"].as_f64() > Some(0.0));
-    assert_eq!(measured.count(), 6, "{json}");
+    assert_eq!(measured.count(), bench::mtls::ALL.len(), "{json}");
     assert!(json["mtls"]["memory"][0]["cells"][0]["all"].as_u64() > Some(0), "{json}");
 }
 

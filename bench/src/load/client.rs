@@ -15,6 +15,8 @@ use super::secure::{Secured, Tls};
 
 /// Connecting over loopback takes longer only when the peer is stuck.
 const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+/// Tunnels are answered later only when the peer is stuck.
+const TUNNEL_LIMIT: Duration = Duration::from_secs(5);
 /// For what is read while tunnels are opened.
 const TUNNEL_SCRATCH: usize = 64 * 1024;
 
@@ -86,9 +88,9 @@ impl Client {
     fn tunnel(&mut self) -> io::Result<()> {
         let began = Instant::now();
         let mut scratch = vec![0; TUNNEL_SCRATCH];
-        self.stream.set_read_timeout(Some(CONNECT_LIMIT))?;
+        self.stream.set_read_timeout(Some(TUNNEL_LIMIT))?;
         while matches!(&self.wire, Wire::Tunnels(tunnels) if !tunnels.all_open()) {
-            if began.elapsed() > CONNECT_LIMIT {
+            if began.elapsed() > TUNNEL_LIMIT {
                 return Err(io::Error::other("tunnels were not opened in time"));
             }
             self.flush().map_err(|Lost(why)| io::Error::other(why))?;
