@@ -10,8 +10,9 @@ use super::{inode_if_there, is_absence};
 
 /// Most cgroups of one pod that are looked through.
 const MAX_CGROUPS: usize = 256;
-/// Most processes of one pod that are looked at.
-const MAX_PROCESSES: usize = 1024;
+/// Most processes of one pod that are looked at. A pod with more is not judged by a part of them: it could
+/// hide its oldest process behind a crowd in a namespace that it made itself.
+pub(super) const MAX_PROCESSES: usize = 16_384;
 
 /// What a pod's processes are in.
 #[derive(Debug, PartialEq, Eq)]
@@ -81,9 +82,8 @@ fn processes(cgroup: &Path) -> io::Result<Vec<u32>> {
         // 0 stands for a process in another process namespace.
         found
             .extend(text.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|process| *process != 0));
-        if found.len() >= MAX_PROCESSES {
-            found.truncate(MAX_PROCESSES);
-            break;
+        if found.len() > MAX_PROCESSES {
+            return Err(io::Error::other(format!("it has more than {MAX_PROCESSES} processes")));
         }
         for child in super::discovered::folders(&folder)? {
             if looked + folders.len() < MAX_CGROUPS {

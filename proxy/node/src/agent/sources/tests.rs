@@ -201,3 +201,28 @@ fn listed_pods_are_told_whatever_state_they_are_in() {
     let identity = Identity::Workload("data/fhir".parse().unwrap(), Some(true));
     assert!(seen.pods.iter().all(|pod| pod.identity == identity));
 }
+
+#[test]
+fn bug_a_crowd_of_processes_hid_the_oldest_so_that_the_pod_chose_its_namespace() {
+    let tree = Tree::new();
+    tree.namespace("node");
+    let own = tree.namespace("own");
+    tree.namespace("made");
+    tree.process(11, "own", 5);
+    tree.process(5000, "made", 9);
+    let pod = format!("kubepods/pod{UID}");
+    let crowd: Vec<u32> = (5000..6100).collect();
+    // The pod's own folder is looked into first.
+    tree.cgroup(&pod, &crowd);
+    tree.cgroup(&format!("{pod}/pause"), &[11]);
+    let mut source = Discovered::with_proc(&tree.root(), &tree.proc());
+    let at = Whereabouts::At { path: tree.proc().join("11/ns/net"), inode: own };
+    assert_eq!(tree.look(&mut source)[0].netns, at);
+    // With more than can be looked at nothing is said of it, and one that is held stays as it is.
+    let crowd: Vec<u32> = (5000..).take(processes::MAX_PROCESSES + 1).collect();
+    tree.cgroup(&pod, &crowd);
+    assert_eq!(tree.look(&mut source)[0].netns, at, "the path that is known leads there");
+    let seen = Discovered::with_proc(&tree.root(), &tree.proc()).look(&BTreeSet::new());
+    assert_eq!(seen.pods[0].netns, Whereabouts::Unsure);
+    assert_eq!(seen.troubles.len(), 1, "{:?}", seen.troubles);
+}
