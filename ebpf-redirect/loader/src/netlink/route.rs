@@ -77,14 +77,40 @@ fn text(value: &[u8]) -> String {
     String::from_utf8_lossy(value.get(..end).unwrap_or_default()).into_owned()
 }
 
+/// Of how many addresses of a family one call keeps a list, loopback ones counted. A pod may give itself
+/// as many as it has memory for, and they are looked at each second; a node may have one for each Service.
+const MAX_ADDRESSES: usize = 1 << 16;
+
 /// Of the calling thread's namespace, global scope only.
 pub(crate) fn addresses() -> io::Result<Vec<IpAddr>> {
+    addresses_within(MAX_ADDRESSES)
+}
+
+/// The first so many of each family.
+fn addresses_within(limit: usize) -> io::Result<Vec<IpAddr>> {
     let mut found = Vec::new();
-    let question = Body::new(&[0; ADDRESS_FIXED]);
-    Socket::open(None)?.ask(GETADDR, DUMP, &question, &mut |_, body| {
-        found.extend(address(body));
-        Ok(())
-    })?;
+    for family in [Family::V4, Family::V6] {
+        let number = family_number(family);
+        let mut fixed = [0; ADDRESS_FIXED];
+        fixed[0] = number;
+        let mut seen = 0usize;
+        // A socket for each, since what is left of a dump that was given up is still on its way.
+        let result = Socket::open(None)?.ask(GETADDR, DUMP, &Body::new(&fixed), &mut |_, body| {
+            // A kernel without the family tells of all.
+            if body.first() != Some(&number) {
+                return Ok(());
+            }
+            seen += 1;
+            if seen > limit {
+                return Err(io::Error::other("more addresses than are kept"));
+            }
+            found.extend(address(body));
+            Ok(())
+        });
+        if seen <= limit {
+            result?;
+        }
+    }
     Ok(found)
 }
 
@@ -174,4 +200,19 @@ pub(crate) fn remove_mark_route(family: Family) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    #[test]
+    fn bug_all_addresses_that_a_pod_gave_itself_were_read() {
+        // `lo` has at least one, so a limit of none ends the dump, and ends it well.
+        assert_eq!(addresses_within(0).unwrap(), Vec::<IpAddr>::new());
+        // The dump that was given up is not mixed up with the next.
+        assert_eq!(addresses_within(1 << 10).unwrap(), addresses().unwrap());
+    }
 }
