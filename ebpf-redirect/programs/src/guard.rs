@@ -40,7 +40,10 @@ pub fn guard(context: TcContext) -> i32 {
     let stopped = match judge_frame(&Frame(skb), is_tagged(skb)) {
         Verdict::Harmless => return NEXT,
         Verdict::Segment if !is_from_packet_socket(skb) => return NEXT,
-        Verdict::Segment => Counter::GuardInjected,
+        // What a device of the pod's own making forwards, or a rule copies, would speak past the proxy, or
+        // within its connections.
+        Verdict::Data if has_socket(skb) && !is_from_packet_socket(skb) => return NEXT,
+        Verdict::Segment | Verdict::Data => Counter::GuardInjected,
         // Under a flood the proxy's listener answers without a socket (SYN cookies).
         Verdict::Answer if !has_socket(skb) => return NEXT,
         Verdict::Syn | Verdict::Answer => Counter::GuardSyn,
@@ -62,7 +65,8 @@ pub fn host_guard(context: TcContext) -> i32 {
     }
     let passes = match judge_frame(&Frame(skb), is_tagged(skb)) {
         Verdict::Harmless => true,
-        Verdict::Segment => !is_from_packet_socket(skb),
+        // `guard` has seen what has no socket: only packet sockets get past it.
+        Verdict::Segment | Verdict::Data => !is_from_packet_socket(skb),
         Verdict::Answer => !has_socket(skb),
         _ => false,
     };
@@ -88,8 +92,8 @@ pub fn cgroup_guard(context: SkBuffContext) -> i32 {
     }
     let stopped = match judge_packet(&Frame(skb)) {
         Verdict::Harmless => return CGROUP_PASS,
-        Verdict::Segment if !is_from_raw_socket(skb) => return CGROUP_PASS,
-        Verdict::Segment => Counter::CgroupGuardInjected,
+        Verdict::Segment | Verdict::Data if !is_from_raw_socket(skb) => return CGROUP_PASS,
+        Verdict::Segment | Verdict::Data => Counter::CgroupGuardInjected,
         Verdict::Syn | Verdict::Answer => Counter::CgroupGuardSyn,
         Verdict::Dns => Counter::CgroupGuardDns,
         Verdict::Fragment => Counter::CgroupGuardFragment,

@@ -25,15 +25,25 @@ def forwarding(scene: Scene):
             file.write("1")
 
 
-def tunnel(scene: Scene):
+def tunnel(scene: Scene, **segment):
     """A device whose packets come out of a file (Documentation/networking/tuntap.rst)."""
     name = f"tun{scene.source_port}"
     forwarding(scene)
     with open("/dev/net/tun", "r+b", buffering=0) as device:
         fcntl.ioctl(device, TUNSETIFF, struct.pack("16sH22x", name.encode(), TUN_WITHOUT_HEAD))
         ip("link", "set", name, "up")
-        device.write(common.ip(scene, common.tcp(scene, source=scene.other), source=scene.other))
+        device.write(common.ip(scene, common.tcp(scene, source=scene.other, **segment), source=scene.other))
     return "sent"
+
+
+def data(scene: Scene):
+    """Words in the midst of a connection that somebody else made."""
+    return tunnel(scene, flags=common.ACK, payload=b"forwarded")
+
+
+def answer(scene: Scene):
+    """An answer to a SYN that has data with it, as TCP Fast Open allows."""
+    return tunnel(scene, flags=common.SYN | common.ACK, payload=b"forwarded")
 
 
 def namespace(scene: Scene):
@@ -64,4 +74,9 @@ def enter(namespace_file):
         raise common.error()
 
 
-ALL = {"forwarded-from-tunnel": tunnel, "forwarded-from-namespace": namespace}
+ALL = {
+    "forwarded-from-tunnel": tunnel,
+    "forwarded-data": data,
+    "forwarded-answer-with-data": answer,
+    "forwarded-from-namespace": namespace,
+}

@@ -24,9 +24,14 @@ pub enum Verdict {
     /// A TCP segment that opens no connection. Only the kernel's TCP has a reason to send one: a packet
     /// socket that does would put words into the proxy's connections.
     Segment,
+    /// The same, with bytes of the application in it, or a length that does not say. The kernel sends none
+    /// that belongs to no socket; a packet that the pod forwards, or copies, belongs to none.
+    Data,
     /// A TCP segment with SYN and without ACK: it opens a connection.
     Syn,
-    /// A TCP segment with SYN and ACK: it takes up a connection.
+    /// A TCP segment with SYN and ACK: it takes up a connection. None with data: that is stopped as [`Syn`].
+    ///
+    /// [`Syn`]: Verdict::Syn
     Answer,
     /// A UDP datagram to port 53.
     Dns,
@@ -104,12 +109,12 @@ fn judge_ipv4(bytes: &impl Bytes, at: u32) -> Verdict {
     let payload = at + header_length;
     let fragment = u16::from_be_bytes([offset_high, offset_low]);
     let (offset, more) = (fragment & 0x1fff, fragment & 0x2000 != 0);
-    if offset == 0 && !more {
-        return judge_payload(bytes, payload, protocol);
-    }
     // Not what the frame holds but what the header claims: the rest is padding that the far end cuts off.
-    let length = u32::from(u16::from_be_bytes([length_high, length_low]));
-    judge_fragment(bytes, payload, protocol, offset == 0, length.saturating_sub(header_length))
+    let length = u32::from(u16::from_be_bytes([length_high, length_low])).saturating_sub(header_length);
+    if offset == 0 && !more {
+        return judge_payload(bytes, payload, protocol, length);
+    }
+    judge_fragment(bytes, payload, protocol, offset == 0, length)
 }
 
 /// RFC 8200. `at`: where the header begins.
@@ -138,7 +143,7 @@ fn judge_ipv6(bytes: &impl Bytes, at: u32) -> Verdict {
                 let first = u16::from_be_bytes([high, low]) >> 3 == 0;
                 return judge_fragment(bytes, payload, following, first, end.saturating_sub(payload));
             }
-            _ => return judge_payload(bytes, payload, next),
+            _ => return judge_payload(bytes, payload, next, end.saturating_sub(payload)),
         }
     }
     Verdict::Protocol
@@ -151,20 +156,18 @@ fn judge_ipv6(bytes: &impl Bytes, at: u32) -> Verdict {
 fn judge_fragment(bytes: &impl Bytes, at: u32, protocol: u8, first: bool, length: u32) -> Verdict {
     match protocol {
         UDP | ICMP | ICMPV6 if !first => Verdict::Harmless,
-        UDP | ICMP | ICMPV6 if length >= 8 => judge_payload(bytes, at, protocol),
+        UDP | ICMP | ICMPV6 if length >= 8 => judge_payload(bytes, at, protocol, length),
         _ => Verdict::Fragment,
     }
 }
 
+/// `length`: what the headers before say there is of it; 0 also where they leave it open, as those of a packet
+/// of more than 64 KiB do before the kernel has cut it.
 #[inline(always)]
-fn judge_payload(bytes: &impl Bytes, at: u32, protocol: u8) -> Verdict {
+fn judge_payload(bytes: &impl Bytes, at: u32, protocol: u8, length: u32) -> Verdict {
     match protocol {
-        TCP => match bytes.load::<1>(at + 13) {
-            Some([flags]) => match flags & (SYN | ACK) {
-                SYN => Verdict::Syn,
-                ANSWER => Verdict::Answer,
-                _ => Verdict::Segment,
-            },
+        TCP => match bytes.load::<2>(at + 12) {
+            Some([header, flags]) => judge_segment(flags, length == u32::from(header >> 4) * 4),
             None => Verdict::Malformed,
         },
         UDP => match bytes.load::<2>(at + 2) {
@@ -174,5 +177,17 @@ fn judge_payload(bytes: &impl Bytes, at: u32, protocol: u8) -> Verdict {
         },
         ICMP | IGMP | ICMPV6 => Verdict::Harmless,
         _ => Verdict::Protocol,
+    }
+}
+
+/// `bare`: the segment is its header.
+#[inline(always)]
+fn judge_segment(flags: u8, bare: bool) -> Verdict {
+    match flags & (SYN | ACK) {
+        SYN => Verdict::Syn,
+        ANSWER if bare => Verdict::Answer,
+        ANSWER => Verdict::Syn,
+        _ if bare => Verdict::Segment,
+        _ => Verdict::Data,
     }
 }

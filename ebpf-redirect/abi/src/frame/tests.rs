@@ -5,7 +5,7 @@ extern crate std;
 use std::vec;
 use std::vec::Vec;
 
-use super::Verdict::{Answer, Dns, Ethertype, Fragment, Harmless, Malformed, Protocol, Segment, Syn};
+use super::Verdict::{Answer, Data, Dns, Ethertype, Fragment, Harmless, Malformed, Protocol, Segment, Syn};
 use super::{Bytes, Verdict, judge_frame, judge_packet};
 
 impl Bytes for Vec<u8> {
@@ -110,6 +110,36 @@ fn syn_opens_without_ack_and_answers_with_it_whatever_else_is_set() {
     }
     assert_eq!(judged_v4(&ipv4(6, 0, 0, &tcp(SYN | FIN))), Syn);
     assert_eq!(judged_v4(&ipv4(6, 0, 0, &tcp(SYN | RST))), Syn);
+}
+
+/// By what the headers say, not by how long the frame is: the far end cuts the rest off.
+#[test]
+fn a_segment_with_data_is_told_from_a_bare_one() {
+    for words in 5..=15u8 {
+        let mut segment = tcp(ACK);
+        segment[12] = words << 4;
+        segment.resize(usize::from(words) * 4, 1);
+        assert_eq!(judged_v4(&ipv4(6, 2, 0, &segment)), Segment);
+        assert_eq!(judged_v6(&ipv6(&[extension(60, 1)], 6, &segment)), Segment);
+        let mut padded = ipv4(6, 2, 0, &segment);
+        padded.extend([0; 6]);
+        assert_eq!(judged_v4(&padded), Segment);
+        segment.push(b'x');
+        assert_eq!(judged_v4(&ipv4(6, 2, 0, &segment)), Data);
+        assert_eq!(judged_v6(&ipv6(&[extension(60, 1)], 6, &segment)), Data);
+        segment[13] = SYN | ACK;
+        assert_eq!(judged_v4(&ipv4(6, 0, 0, &segment)), Syn);
+        assert_eq!(judged_v6(&ipv6(&[], 6, &segment)), Syn);
+    }
+    // Larger than the field holds, before the kernel cuts it; or a lie.
+    for length in [0u16, 1, 39, 41] {
+        let mut packet = ipv4(6, 0, 0, &tcp(ACK));
+        packet[2..4].copy_from_slice(&length.to_be_bytes());
+        assert_eq!(judged_v4(&packet), Data, "{length}");
+    }
+    let mut packet = ipv6(&[], 6, &tcp(ACK));
+    packet[4..6].copy_from_slice(&[0, 0]);
+    assert_eq!(judged_v6(&packet), Data);
 }
 
 #[test]
