@@ -14,8 +14,9 @@ use crate::{
     sys::{self, Place, Target},
 };
 
-/// The most interfaces of one pod that are guarded, by their numbers: those that were there first. A pod
-/// that may make more (CAP_NET_ADMIN) reaches the outside by these alone.
+/// The most interfaces of one pod that are guarded: those that lead to the node, then those that are guarded
+/// already. A pod that may make more (CAP_NET_ADMIN) reaches the outside by these alone; their numbers it
+/// may choose.
 const MAX_INTERFACES: usize = 64;
 /// The most that are newly guarded by one call, so that no pod holds up what others wait for.
 const NEW_AT_ONCE: usize = 8;
@@ -38,8 +39,8 @@ impl Kernel {
             let interfaces = route::interfaces()?;
             Ok((interfaces, route::netns_id(own.as_fd()).ok().flatten()))
         })??;
-        let (interfaces, mut remarks) = bounded(interfaces);
         let known = self.pins.link_names(slot)?;
+        let (interfaces, mut remarks) = bounded(interfaces, own_id, &known);
         let mut left = if renew { MAX_INTERFACES } else { NEW_AT_ONCE };
         let mut wanted = Vec::new();
         for interface in &interfaces {
@@ -96,26 +97,45 @@ impl Kernel {
             Some(_) => return Ok(()),
             None => {}
         }
-        let link: OwnedFd =
-            netns.run(|| sys::link_create(program, Place::Interface(index), attach_type))??;
+        let made = netns.run(|| sys::link_create(program, Place::Interface(index), attach_type))?;
+        let link: OwnedFd = match made {
+            // This very program is there, by the pin of a number that the interface had before.
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => return Ok(()),
+            made => made?,
+        };
         self.pin(slot, name, link.as_fd())
     }
 
-    /// Removes the pins of guards whose interface is gone.
+    /// Removes the pins of guards whose interface is gone. One that leads to the node and was moved to
+    /// another namespace of the pod's making leads there from it too: its guards stay while it is there.
     fn forget_guards(&self, slot: Slot, wanted: &[String]) -> io::Result<()> {
         for name in self.pins.link_names(slot)? {
-            if is_guard(&name) && !wanted.contains(&name) {
+            if is_guard(&name) && !wanted.contains(&name) && !self.leads_to_the_node(slot, &name)? {
                 self.pins.remove_link(slot, &name)?;
             }
         }
         Ok(())
     }
+
+    /// Whether the node's end of this guard's interface is there.
+    fn leads_to_the_node(&self, slot: Slot, guard: &str) -> io::Result<bool> {
+        let number = guard.rsplit('_').next().unwrap_or_default();
+        let outside = self.link(slot, &format!("{}_{number}", HOST_GUARD.0))?;
+        Ok(outside.is_some_and(|(_, target)| target != Target(0)))
+    }
 }
 
-/// The interfaces that are guarded, and a remark where there are more.
-fn bounded(mut interfaces: Vec<Interface>) -> (Vec<Interface>, Vec<String>) {
+/// The interfaces that are guarded, and a remark where there are more. `known` are names of pins.
+fn bounded(
+    mut interfaces: Vec<Interface>,
+    own_id: Option<i32>,
+    known: &[String],
+) -> (Vec<Interface>, Vec<String>) {
     interfaces.retain(|interface| !interface.loopback);
-    interfaces.sort_by_key(|interface| interface.index);
+    interfaces.sort_by_cached_key(|interface| {
+        let leads = matches!(peer(interface, own_id), Ok(Some(_)));
+        (!leads, !known.contains(&format!("{}_{}", GUARD.0, interface.index)), interface.index)
+    });
     let mut remarks = Vec::new();
     if interfaces.len() > MAX_INTERFACES {
         remarks.push(format!(
@@ -182,11 +202,23 @@ mod tests {
     fn a_pods_first_interfaces_are_guarded_however_many_it_makes() {
         let made = |index: u32| Interface { index, ..interface("veth", None, None) };
         let lo = Interface { loopback: true, ..made(1) };
-        let (few, remarks) = bounded(vec![lo.clone(), made(3), made(2)]);
+        let (few, remarks) = bounded(vec![lo.clone(), made(3), made(2)], None, &[]);
         assert_eq!((few, remarks), (vec![made(2), made(3)], Vec::new()));
-        let (first, remarks) = bounded((1..=1000).rev().map(made).chain([lo]).collect());
+        let (first, remarks) = bounded((1..=1000).rev().map(made).chain([lo]).collect(), None, &[]);
         assert_eq!(first.iter().map(|one| one.index).collect::<Vec<_>>(), (1..=64).collect::<Vec<_>>());
         assert_eq!(remarks.len(), 1);
+    }
+
+    #[test]
+    fn bug_interfaces_with_lower_numbers_took_the_guard_from_the_one_that_leads_out() {
+        let made = |index: u32| Interface { index, ..interface("dummy", None, None) };
+        let eth0 = Interface { index: 900, ..interface("veth", Some(9), Some(0)) };
+        let all: Vec<Interface> = (1..=500).map(made).chain([eth0.clone()]).collect();
+        assert!(bounded(all, Some(0), &[]).0.contains(&eth0));
+        // One of another kind keeps the guard that it has.
+        let own = Interface { index: 900, ..interface("", None, None) };
+        let all = (1..=500).map(made).chain([own.clone()]).collect();
+        assert!(bounded(all, Some(0), &["guard_900".to_owned()]).0.contains(&own));
     }
 
     #[test]

@@ -118,6 +118,11 @@ pub struct Pod {
 }
 
 impl Bed {
+    /// Namespaces whose names begin so are removed after the test.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn bpffs(&self) -> PathBuf {
         self.folder.join("bpf")
     }

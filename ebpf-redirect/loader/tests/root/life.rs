@@ -235,6 +235,33 @@ fn interfaces_that_come_are_guarded_and_those_that_go_forgotten() {
 }
 
 #[test]
+fn bug_an_interface_that_was_moved_to_a_namespace_of_the_pods_lost_its_guards() {
+    on_a_node("life::bug_an_interface_that_was_moved_to_a_namespace_of_the_pods_lost_its_guards", |bed| {
+        let pod = bed.pod(1);
+        let mut kernel = bed.kernel();
+        let slot = enrol(&mut kernel, &pod).slot;
+        let before = links(bed);
+        let made = format!("{}-made", bed.name());
+        run("ip", &["netns", "add", &made]);
+        run("ip", &["-n", &pod.netns, "link", "set", "eth0", "netns", &made]);
+        kernel.reconcile(slot).unwrap();
+        assert_eq!(links(bed), before, "its guards go with it");
+        // It comes back with another number, since its own is taken.
+        let pair = ["name", "taken", "index", "2", "type", "veth", "peer", "name", "other"];
+        run("ip", &[["-n", &pod.netns, "link", "add"].as_slice(), &pair].concat());
+        run("ip", &["-n", &made, "link", "set", "eth0", "netns", &pod.netns]);
+        kernel.reconcile(slot).unwrap();
+        kernel.reconcile(slot).unwrap();
+        assert!(before.iter().all(|name| links(bed).contains(name)), "{:?}", links(bed));
+        // When the pair is gone nothing keeps them.
+        run("ip", &["-n", &pod.netns, "link", "del", "eth0"]);
+        run("ip", &["-n", &pod.netns, "link", "del", "taken"]);
+        kernel.reconcile(slot).unwrap();
+        assert!(links(bed).iter().all(|name| !name.contains("guard_2")), "{:?}", links(bed));
+    });
+}
+
+#[test]
 fn a_cgroup_made_anew_is_taken_over_and_one_of_another_pod_refused() {
     on_a_node("life::a_cgroup_made_anew_is_taken_over_and_one_of_another_pod_refused", |bed| {
         let (pod, other) = (bed.pod(1), bed.pod(2));
