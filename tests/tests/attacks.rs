@@ -4,15 +4,18 @@
 
 use std::{
     net::SocketAddr,
+    process::Stdio,
     sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use demo::idp::{Algorithm, Endpoint};
+use serde_json::Value;
 use tests::harness::{Hospital, Proxy};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{TcpListener, TcpStream},
+    process::ChildStderr,
     time::timeout,
 };
 
@@ -24,6 +27,8 @@ enum Answer {
     Bytes(&'static [u8]),
     /// These bytes, over and over.
     Endless(&'static [u8]),
+    /// These bytes, ten times a second.
+    Dripping(&'static [u8]),
     /// Nothing.
     Silence,
 }
@@ -60,6 +65,11 @@ impl Upstream {
             match behaviour(&String::from_utf8_lossy(&head)) {
                 Answer::Bytes(bytes) => drop(socket.write_all(bytes).await),
                 Answer::Endless(bytes) => while socket.write_all(bytes).await.is_ok() {},
+                Answer::Dripping(bytes) => {
+                    while socket.write_all(bytes).await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
+                }
                 Answer::Silence => {}
             }
             head.clear();
@@ -191,7 +201,8 @@ async fn nothing_forbidden_is_smuggled_past_the_policies() {
 async fn limits_end_what_exceeds_them_and_show_in_the_metrics() {
     let upstream = Upstream::start(|head| match head {
         head if head.contains("/silent") => Answer::Silence,
-        head if head.contains("/interim") => {
+        head if head.contains("/interim") => Answer::Dripping(b"HTTP/1.1 102 Processing\r\n\r\n"),
+        head if head.contains("/flood") => {
             Answer::Endless(b"HTTP/1.1 102 Processing\r\n\r\n".repeat(500).leak())
         }
         head if head.contains("/garbage") => Answer::Bytes(b"\0garbage\r\n\r\n"),
@@ -224,7 +235,13 @@ async fn limits_end_what_exceeds_them_and_show_in_the_metrics() {
         })
         .await;
     }
-    for (path, status, flag) in [("/silent", 504, "UT"), ("/interim", 504, "UT"), ("/garbage", 502, "UPE")] {
+    for (path, status, flag) in [
+        ("/silent", 504, "UT"),
+        ("/interim", 504, "UT"),
+        // Sooner than the clock: a worker is not to read for one request alone until then.
+        ("/flood", 502, "UPE"),
+        ("/garbage", 502, "UPE"),
+    ] {
         let mut socket = TcpStream::connect(address).await.unwrap();
         let started = Instant::now();
         socket.write_all(get(path, "").as_bytes()).await.unwrap();
@@ -377,6 +394,19 @@ async fn a_provider_that_comes_up_late_is_found_without_a_restart() {
         .await;
 }
 
+/// Reads a starting proxy's log until it says where the admin server listens.
+async fn admin_address(log: ChildStderr) -> String {
+    let (mut lines, mut read) = (BufReader::new(log).lines(), String::new());
+    while let Ok(Ok(Some(line))) = timeout(Duration::from_secs(20), lines.next_line()).await {
+        let event: Value = serde_json::from_str(&line).unwrap_or_default();
+        if event["fields"]["message"] == "admin server listening" {
+            return event["fields"]["address"].as_str().unwrap().to_owned();
+        }
+        read = read + &line + "\n";
+    }
+    panic!("the proxy did not start; its log: {read}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_log_that_nobody_reads_any_more_stops_neither_reloads_nor_the_end() {
     let folder = tempfile::tempdir().unwrap();
@@ -384,37 +414,32 @@ async fn a_log_that_nobody_reads_any_more_stops_neither_reloads_nor_the_end() {
     std::fs::create_dir(&manifests).unwrap();
     let policy = manifests.join("policy.yaml");
     std::fs::write(&policy, DENY_ADMIN).unwrap();
-    let [app, admin] = [tests::real::free_port().await.unwrap(), tests::real::free_port().await.unwrap()];
-    let text = format!(
-        "listeners: [{{name: app, address: \"127.0.0.1:{app}\", to: clinic/app, port: 8080}}]
-mesh: {{manifests: [manifests], workloads: [{{name: clinic/app, labels: {{app: app}}}}]}}
-admin: {{address: \"127.0.0.1:{admin}\"}}
-"
-    );
+    let text = "listeners: [{name: app, address: \"127.0.0.1:0\", to: clinic/app, port: 8080}]
+mesh: {manifests: [manifests], workloads: [{name: clinic/app, labels: {app: app}}]}
+admin: {address: \"127.0.0.1:0\"}
+";
     std::fs::write(&settings, text).unwrap();
-    let mut child = std::process::Command::new(tests::harness::binary().unwrap())
+    let mut child = tokio::process::Command::new(tests::harness::binary().unwrap())
         .arg("run")
         .arg("--config")
         .arg(&settings)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
         .spawn()
         .unwrap();
-    drop((child.stdout.take(), child.stderr.take()));
+    drop(child.stdout.take());
+    // The log's reader goes with the answer.
+    let admin = admin_address(child.stderr.take().unwrap()).await;
     let snapshot = async || {
-        let page = reqwest::get(format!("http://127.0.0.1:{admin}/readyz")).await.ok()?;
-        page.json::<serde_json::Value>().await.ok()?["snapshot"].as_u64()
+        let page = reqwest::get(format!("http://{admin}/readyz")).await.ok()?;
+        page.json::<Value>().await.ok()?["snapshot"].as_u64()
     };
     soon("it is up", async || snapshot().await == Some(1)).await;
     std::fs::write(&policy, DENY_ADMIN.replace("/admin/*", "/other")).unwrap();
     soon("the change is taken up", async || snapshot().await == Some(2)).await;
-    let pid = rustix::process::Pid::from_child(&child);
+    let pid = rustix::process::Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(5) && child.try_wait().unwrap().is_none() {
-        tokio::time::sleep(Duration::from_millis(30)).await;
-    }
-    let ended = child.try_wait().unwrap();
-    let _ = child.kill();
-    assert!(ended.is_some_and(|status| status.success()), "{ended:?}");
+    let ended = timeout(Duration::from_secs(5), child.wait()).await;
+    assert!(matches!(&ended, Ok(Ok(status)) if status.success()), "{ended:?}");
 }

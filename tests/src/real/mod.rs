@@ -25,6 +25,8 @@ pub use spire::Spire;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -44,10 +46,15 @@ fn part(part: Part) -> Result<PathBuf> {
 
 /// A loopback port that was free a moment ago, from below the range that the kernel takes the ports
 /// of outgoing connections from: a server binds it only seconds later, or again after a restart under
-/// load, and by then one of those would have been somebody's.
+/// load, and by then one of those would have been somebody's. No two calls of a process are given the
+/// same, as the first may not have bound it yet.
 pub async fn free_port() -> Result<u16> {
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    // Suites run side by side: each begins elsewhere.
+    let first = random_u16()?;
+    let next = NEXT.get_or_init(|| AtomicU16::new(first));
     for _ in 0..PORT_ATTEMPTS {
-        let port = PORTS.start + random_u16()? % (PORTS.end - PORTS.start);
+        let port = PORTS.start + next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
         if TcpListener::bind(loopback(port)).await.is_ok() {
             return Ok(port);
         }
