@@ -10,7 +10,7 @@ use super::{
     Answered, Clock, Lease,
     body::{Flow, UpstreamRequestBody},
     check,
-    pool::{Http1, Pool, Reused},
+    pool::{Http1, Pool, RESPONSE_HEADS, Reused},
     request::Outbound,
 };
 use crate::{refusal::UpstreamFault, serve::poll_deadline};
@@ -148,12 +148,15 @@ async fn send(
     flow: Option<&Flow>,
     clock: &mut Clock,
 ) -> Result<Response<Incoming>, Box<Lost>> {
+    connection.patience.begin(RESPONSE_HEADS);
     let mut answer = pin!(connection.sender.try_send_request(request));
     let mut seen = 0;
     poll_fn(|cx| {
         connection.drive(cx);
         if let Poll::Ready(answer) = answer.as_mut().poll(cx) {
-            return Poll::Ready(answer.map_err(lost));
+            let rambled = connection.patience.is_over();
+            connection.patience.end();
+            return Poll::Ready(answer.map_err(|error| lost(error, rambled)));
         }
         if connection.done {
             let fault = UpstreamFault::ClosedBeforeHead;
@@ -166,10 +169,11 @@ async fn send(
     .await
 }
 
-fn lost(mut error: TrySendError<Request<UpstreamRequestBody>>) -> Box<Lost> {
+/// `rambled`: it sent more than may come before a head.
+fn lost(mut error: TrySendError<Request<UpstreamRequestBody>>, rambled: bool) -> Box<Lost> {
     let request = error.take_message();
-    let error = error.error();
-    let fault = if error.is_parse() { UpstreamFault::Protocol } else { UpstreamFault::ClosedBeforeHead };
+    let protocol = error.error().is_parse() || rambled;
+    let fault = if protocol { UpstreamFault::Protocol } else { UpstreamFault::ClosedBeforeHead };
     Box::new(Lost { fault, request })
 }
 

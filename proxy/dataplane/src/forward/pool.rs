@@ -25,7 +25,7 @@ use super::{
     body::UpstreamRequestBody,
     inside::Inside,
     outward::{ALPN_HTTP1, ALPN_HTTP2, Departure, Reached, Verified, reach},
-    upstream::Upstream,
+    upstream::{Patience, Upstream},
 };
 use crate::{
     Limits,
@@ -38,6 +38,8 @@ use crate::{
 const RESPONSE_HEADERS: usize = 256;
 /// Bytes buffered of a response head (and at most of a body) per HTTP/1 connection.
 const RESPONSE_BUFFER: usize = 128 * 1024;
+/// Bytes of interim answers and of the head behind them.
+pub(super) const RESPONSE_HEADS: usize = 2 * RESPONSE_BUFFER;
 /// Streams that we open at once on one HTTP/2 connection before we open another.
 const STREAMS_PER_CONNECTION: usize = 100;
 /// HTTP/2 flow-control windows towards an upstream.
@@ -57,6 +59,8 @@ pub(crate) struct Http1 {
     /// The connection is over; it must not be driven again.
     pub(super) done: bool,
     since: Instant,
+    /// How much is read before the head of an answer.
+    pub(super) patience: Patience,
     /// It takes no request later.
     until: Until,
     /// The one timer of this connection, for whatever its user waits for.
@@ -180,6 +184,7 @@ impl Pool {
     /// Opens a connection for one request at a time.
     pub(super) async fn open(&self) -> Result<Box<Http1>, UpstreamFault> {
         let (socket, until) = self.connect(ALPN_HTTP1).await?;
+        let patience = socket.patience();
         let (sender, connection) = http1::Builder::new()
             .max_headers(RESPONSE_HEADERS)
             .max_buf_size(RESPONSE_BUFFER)
@@ -187,7 +192,7 @@ impl Pool {
             .await
             .map_err(|_| UpstreamFault::ConnectFailed)?;
         let since = Instant::now();
-        Ok(Box::new(Http1 { connection, sender, done: false, since, until, sleep: None }))
+        Ok(Box::new(Http1 { connection, sender, done: false, since, patience, until, sleep: None }))
     }
 
     /// A share of an open HTTP/2 connection, or of a new one.

@@ -1,8 +1,12 @@
-//! A connection to an upstream, for as long as whoever answers there is verified.
+//! A connection to an upstream, for as long as whoever answers there is verified, and comes to the point.
 
 use std::{
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -14,6 +18,47 @@ use crate::{hbone::Lost, wire::Wire};
 pub(crate) struct Upstream {
     wire: Wire,
     guard: Guard,
+    patience: Patience,
+}
+
+/// How many bytes an HTTP/1 upstream may still send before the head of its answer is there.
+///
+/// hyper reads interim answers (RFC 9110 §15.2) for as long as there are any. An upstream that sends them
+/// faster than they are read would keep a worker from everything else, the request's own deadline included.
+#[derive(Debug, Clone)]
+pub(super) struct Patience(Arc<AtomicUsize>);
+
+impl Patience {
+    /// No head is waited for: a body may have any length.
+    const ENDLESS: usize = usize::MAX;
+
+    /// A head is waited for from now on.
+    pub(super) fn begin(&self, bytes: usize) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// The head is there.
+    pub(super) fn end(&self) {
+        self.begin(Self::ENDLESS);
+    }
+
+    /// Whether the upstream has sent too much, and no head.
+    pub(super) fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == 0
+    }
+
+    fn spend(&self, bytes: usize) {
+        let left = self.0.load(Ordering::Relaxed);
+        if left != Self::ENDLESS {
+            self.begin(left.saturating_sub(bytes));
+        }
+    }
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(Arc::new(AtomicUsize::new(Self::ENDLESS)))
+    }
 }
 
 /// Whether it may still be used.
@@ -32,12 +77,17 @@ impl std::fmt::Debug for Upstream {
 
 impl Upstream {
     pub(super) fn new(wire: Wire) -> Self {
-        Self { wire, guard: Guard::None }
+        Self { wire, guard: Guard::None, patience: Patience::default() }
     }
 
     /// It fails once `lost` says why.
     pub(super) fn until(wire: Wire, lost: Lost) -> Self {
-        Self { wire, guard: Guard::Watched(lost) }
+        Self { wire, guard: Guard::Watched(lost), patience: Patience::default() }
+    }
+
+    /// What whoever waits for heads limits them by.
+    pub(super) fn patience(&self) -> Patience {
+        self.patience.clone()
     }
 
     fn poll_over(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
@@ -65,7 +115,13 @@ impl AsyncRead for Upstream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         self.poll_over(cx)?;
-        Pin::new(&mut self.wire).poll_read(cx, buf)
+        if self.patience.is_over() {
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.wire).poll_read(cx, buf);
+        self.patience.spend(buf.filled().len() - before);
+        read
     }
 }
 
