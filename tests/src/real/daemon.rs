@@ -63,6 +63,7 @@ impl Daemon {
             keeper.current_dir(folder);
         }
         keeper.stdin(Stdio::piped()).stdout(file.try_clone()?).stderr(file).process_group(0);
+        let _no_port_is_tried = super::BEGINNING.lock();
         Ok(Self { name: name.to_owned(), keeper: keeper.spawn()?, log: log.to_owned() })
     }
 

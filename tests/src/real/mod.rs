@@ -22,14 +22,13 @@ pub use newman::{Newman, Report};
 pub use prometheus::{Prometheus, Sample};
 pub use spire::Spire;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use xtask::provision::{self, Part};
 
 /// How long one call to a real component may take.
@@ -38,6 +37,10 @@ const CALL_LIMIT: Duration = Duration::from_secs(30);
 /// Ports that Linux does not use for outgoing connections by default (those begin at 32768).
 const PORTS: Range<u16> = 10_000..32_000;
 const PORT_ATTEMPTS: u32 = 100;
+
+/// Held while a program begins, and while a port is tried: what is open at that moment is open in the new
+/// process too, until it executes its program, and a port tried just then would stay taken as long.
+static BEGINNING: Mutex<()> = Mutex::new(());
 
 /// The folder of a provisioned part.
 fn part(part: Part) -> Result<PathBuf> {
@@ -55,7 +58,8 @@ pub async fn free_port() -> Result<u16> {
     let next = NEXT.get_or_init(|| AtomicU16::new(first));
     for _ in 0..PORT_ATTEMPTS {
         let port = PORTS.start + next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
-        if TcpListener::bind(loopback(port)).await.is_ok() {
+        let _nobody_begins = BEGINNING.lock();
+        if TcpListener::bind(loopback(port)).is_ok() {
             return Ok(port);
         }
     }
