@@ -144,7 +144,9 @@ impl Bed {
         fs::create_dir_all(&cgroup).unwrap();
         run("ip", &["netns", "add", &netns]);
         run("ip", &["-n", &netns, "link", "set", "lo", "up"]);
-        run("ip", &["link", "add", &link, "type", "veth", "peer", "name", "eth0", "netns", &netns]);
+        // A veth with its peer's number may be taken for down for a second.
+        let peer = ["peer", "name", "eth0", "index", "100000", "netns", &netns];
+        run("ip", &[&["link", "add", &link, "type", "veth"], &peer[..]].concat());
         let address = |last| IpAddr::from(Ipv4Addr::new(10, 78, number, last));
         let address6 = |last| IpAddr::from(Ipv6Addr::new(0xfd78, 0, 0, u16::from(number), 0, 0, 0, last));
         let (node4, ip4, node6, ip6) = (address(1), address(2), address6(1), address6(2));
@@ -157,6 +159,9 @@ impl Bed {
             run("ip", &[netns, &["link", "set", device, "up"]].concat());
         };
         add(&[], &link, node4, node6);
+        // The node asks for the pod from a link-local address, and the kernel's own is not usable for
+        // two seconds (duplicate address detection, RFC 4862 section 5.4).
+        run("ip", &["addr", "add", "fe80::1/64", "dev", &link, "nodad"]);
         add(&["-n", &netns], "eth0", ip4, ip6);
         run("ip", &["-n", &netns, "route", "add", "default", "via", &node4.to_string()]);
         run("ip", &["-n", &netns, "-6", "route", "add", "default", "via", &node6.to_string()]);

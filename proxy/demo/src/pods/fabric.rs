@@ -1,6 +1,9 @@
 //! What lies between nodes.
 
-use super::{Error, Namespace, Node};
+use super::{Error, Namespace, Node, ROUTER, interface_number};
+
+/// A node's link-local address towards the fabric; why, [`ROUTER`] says.
+const NODE: &str = "fe80::2";
 
 /// A router between nodes. Whatever goes from one to another passes through its network namespace,
 /// and nothing else does: an eye there sees the wire.
@@ -37,16 +40,19 @@ impl Fabric {
         let number = node.inner.number;
         let pods = 77 + number;
         self.namespace.ip(&format!(
-            "link add n{number} type veth peer name fabric netns {node}
+            "link add n{number} index {index} type veth peer name fabric netns {node}
 addr add 10.100.{number}.1/30 dev n{number}
 addr add fd77:1:{number:x}::1/64 dev n{number} nodad
+addr add {ROUTER}/64 dev n{number} nodad
 link set n{number} up
 ",
+            index = interface_number(),
             node = node.namespace().name(),
         ))?;
         node.namespace().ip(&format!(
             "addr add 10.100.{number}.2/30 dev fabric
 addr add fd77:1:{number:x}::2/64 dev fabric nodad
+addr add {NODE}/64 dev fabric nodad
 link set fabric up
 route add default via 10.100.{number}.1
 route add default via fd77:1:{number:x}::1

@@ -39,7 +39,10 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     process::Command,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 pub use cgroup::{Cgroup, v2_root};
@@ -53,6 +56,17 @@ use run::Run;
 pub const MAX_PODS: u32 = 16_383;
 /// The most nodes of one [`Fabric`].
 pub const MAX_NODES: u8 = 16;
+/// The link-local address of what passes packets on to a pod or a node. Without one of its own a router looks for
+/// a neighbour from the address that the kernel makes, which is not usable for up to two seconds (RFC 4862
+/// section 5.4). What is sent meanwhile waits, and after three seconds fails.
+const ROUTER: &str = "fe80::1";
+
+/// The number of an interface that both its namespace and its peer's have not used. A veth whose number is by chance
+/// its peer's is taken for one without a link below it, and the kernel may notice a second late that it is up.
+fn interface_number() -> u32 {
+    static LAST: AtomicU32 = AtomicU32::new(1_000);
+    LAST.fetch_add(1, Ordering::Relaxed)
+}
 
 /// Why pods cannot be made here.
 #[derive(Debug, thiserror::Error)]

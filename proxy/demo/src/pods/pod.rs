@@ -8,7 +8,7 @@ use std::{
     process::Command,
 };
 
-use super::{Error, Namespace, Network, Node, cgroup, tool};
+use super::{Error, Namespace, Network, Node, ROUTER, cgroup, interface_number, tool};
 
 /// The longest name of a pod, in bytes: a namespace's file name holds it and the run's.
 const NAME_MAX: usize = 60;
@@ -63,8 +63,11 @@ impl Pod {
     fn wire(&self, node: &Node) -> Result<(), Error> {
         let host = self.interface();
         let network = &self.network;
-        let mut outside =
-            format!("link add {host} type veth peer name eth0 netns {}\n", self.namespace.name());
+        let mut outside = format!(
+            "link add {host} index {} type veth peer name eth0 netns {}\n",
+            interface_number(),
+            self.namespace.name()
+        );
         let mut inside = "link set lo up\nlink set eth0 up\n".to_owned();
         if self.stack.v4() {
             let (gateway, own) = (network.v4(1), network.v4(2));
@@ -74,6 +77,7 @@ impl Pod {
         if self.stack.v6() {
             let (gateway, own) = (network.v6(1), network.v6(2));
             outside += &format!("addr add {gateway}/64 dev {host} nodad\n");
+            outside += &format!("addr add {ROUTER}/64 dev {host} nodad\n");
             inside += &format!("addr add {own}/64 dev eth0 nodad\nroute add default via {gateway}\n");
         }
         outside += &format!("link set {host} up\n");
