@@ -15,7 +15,9 @@ const TAIL_LINES: usize = 15;
 const TICKS: f64 = 100.0;
 /// Ports that Linux does not use for outgoing connections by default.
 const FIRST_PORT: u16 = 12_000;
-const LAST_PORT: u16 = 30_000;
+const PORTS: u16 = 18_000;
+/// How far apart processes begin whose ids are neighbours: the golden section of all ports.
+const APART: u64 = 11_129;
 
 /// A running peer.
 #[derive(Debug)]
@@ -131,19 +133,23 @@ fn cpu_in(stat: &str) -> Option<Duration> {
     Some(Duration::from_secs_f64((user + system) / TICKS))
 }
 
+/// The port that a process tries at a step. Two that are started together have neighbouring ids, and each goes
+/// through some dozens of ports: they begin far from each other, for what one has only tried or been
+/// given is free to the other.
+fn port(process: u32, step: u16) -> u16 {
+    let offset = (u64::from(process) * APART + u64::from(step)) % u64::from(PORTS);
+    FIRST_PORT + u16::try_from(offset).unwrap_or(0)
+}
+
 /// A loopback address that nobody listens on, and that has not been given before.
 ///
 /// # Errors
 /// When there is none.
 pub fn free_address() -> io::Result<SocketAddr> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Two runs at once begin at different places.
-    let first = u16::try_from(std::process::id() % u32::from(LAST_PORT - FIRST_PORT)).unwrap_or(0);
-    for _ in FIRST_PORT..LAST_PORT {
+    for _ in 0..PORTS {
         let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let offset = (u32::from(first) + u32::from(step)) % u32::from(LAST_PORT - FIRST_PORT);
-        let port = FIRST_PORT + u16::try_from(offset).unwrap_or(0);
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port(std::process::id(), step)));
         if TcpListener::bind(address).is_ok() {
             return Ok(address);
         }
@@ -161,6 +167,18 @@ mod tests {
         let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 1 0 0 0 150 50 0 0 20 0 1 0 5 6 7";
         assert_eq!(cpu_in(stat), Some(Duration::from_secs(2)));
         assert_eq!(cpu_in("nonsense"), None);
+    }
+
+    #[test]
+    fn processes_that_are_started_together_try_no_port_in_common() {
+        for first in (1..100_000).step_by(1_009) {
+            for second in first + 1..first + 20 {
+                let ports = |process| (0..300).map(move |step| port(process, step));
+                let of_first: std::collections::HashSet<u16> = ports(first).collect();
+                assert!(ports(second).all(|port| !of_first.contains(&port)), "{first} and {second}");
+            }
+        }
+        assert!((0..=u16::MAX).all(|step| (FIRST_PORT..FIRST_PORT + PORTS).contains(&port(u32::MAX, step))));
     }
 
     #[test]
