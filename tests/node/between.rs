@@ -29,8 +29,8 @@ const BRIEF: &str = ", leafSeconds: 5, intermediateSeconds: 10, rootSeconds: 28,
 const UPGRADES: u64 = 10;
 /// Each way through a tunnel: 64 MiB.
 const BYTES: u64 = 64 << 20;
-/// Below the two seconds and more that the kernel takes to have a link-local address of its own.
-const AT_ONCE: Duration = Duration::from_millis(1_800);
+/// Below the second after which a neighbour is asked for, or a packet sent, once more.
+const AT_ONCE: Duration = Duration::from_millis(900);
 const LONG: Duration = Duration::from_secs(180);
 
 /// `near` and `beside` are captured on the first node, `far` on the second; `stray` on the first and `open`

@@ -9,7 +9,7 @@ use serde_json::Value;
 use tests::harness::{Hospital, Load, Outcome};
 
 /// Manifests must be taken up within this; polling and a loaded machine are allowed for.
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(10);
 
 async fn eventually<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) {
     let started = Instant::now();

@@ -23,9 +23,6 @@ use crate::{
 };
 
 pub(super) const ISSUER: &str = "https://idp.example/realms/r";
-/// How long a rule waits for keys where that is looked at: far longer than this machine, busy as it may be,
-/// takes for what does not wait.
-const PATIENCE: Duration = Duration::from_secs(3);
 
 /// No background fetches, quick retries.
 pub(super) fn settings() -> IdentitySettings {
@@ -200,9 +197,9 @@ async fn a_slow_issuer_delays_no_other_and_is_waited_for_no_longer_than_the_rule
     provider.set("/quick", Reply::ok(jwks(&[&quick])));
     let authenticator = start(settings());
     let mut slow_rule = rule("https://slow", KeySource::Uri(provider.url("/slow")));
-    slow_rule.timeout = PATIENCE;
+    slow_rule.timeout = Duration::from_millis(700);
     let mut any = rule("", KeySource::Uri(provider.url("/slow")));
-    any.timeout = PATIENCE;
+    any.timeout = Duration::from_millis(700);
     let quick_rule = rule("https://quick", KeySource::Uri(provider.url("/quick")));
     // The first rule takes any issuer and never gets keys; the second is slow; the third good.
     let rules = [any, slow_rule, quick_rule].map(Arc::new);
@@ -221,8 +218,8 @@ async fn a_slow_issuer_delays_no_other_and_is_waited_for_no_longer_than_the_rule
     };
     let ((refused, waited), (passed, took)) = tokio::join!(waiting, going);
     assert_eq!((refused, passed), (Some(Reason::KeysUnavailable), None));
-    assert!(waited >= PATIENCE && waited < Duration::from_secs(30), "{waited:?}");
-    assert!(took < PATIENCE, "{took:?}");
+    assert!(waited >= Duration::from_millis(600) && waited < Duration::from_secs(3), "{waited:?}");
+    assert!(took < Duration::from_millis(500), "{took:?}");
 }
 
 #[tokio::test]
@@ -233,13 +230,13 @@ async fn more_waiters_than_the_limit_are_refused_at_once() {
     settings.keys.waiters = 3;
     let authenticator = start(settings);
     let mut rule = rule(ISSUER, KeySource::Uri(provider.url("/certs")));
-    rule.timeout = PATIENCE;
+    rule.timeout = Duration::from_millis(800);
     let rules = [Arc::new(rule)];
     let token = made_up(0);
     let times = join_all((0..10).map(|_| async {
         let begun = Instant::now();
         assert_eq!(reason(&authenticator, &rules, &token).await, Some(Reason::KeysUnavailable));
-        begun.elapsed() >= PATIENCE
+        begun.elapsed() > Duration::from_millis(400)
     }));
     assert_eq!(times.await.into_iter().filter(|waited| *waited).count(), 3);
 }
@@ -357,12 +354,10 @@ async fn requests_without_a_token_wait_for_nobody() {
     let provider = Provider::start().await;
     provider.set("/certs", Reply::ok("{}").after(Duration::from_secs(60)));
     let authenticator = start(settings());
-    let mut patient = rule(ISSUER, KeySource::Uri(provider.url("/certs")));
-    patient.timeout = PATIENCE;
-    let rules = [Arc::new(patient)];
+    let rules = uri_rule(ISSUER, provider.url("/certs"));
     let begun = Instant::now();
     assert!(ask().of(&authenticator, &rules).await.unwrap().identity.is_none());
     let expired = Signer::new("k", "ES256").token(&with(claims(ISSUER), json!({"exp": 1})));
     assert_eq!(reason(&authenticator, &rules, &expired).await, Some(Reason::Expired));
-    assert!(begun.elapsed() < PATIENCE);
+    assert!(begun.elapsed() < Duration::from_secs(1));
 }

@@ -48,9 +48,6 @@ use crate::{
     secure::TlsFiles,
 };
 
-/// What a test waits for what must come: below the default limit for a head, which would end a connection as well.
-const IN_TIME: Duration = Duration::from_secs(9);
-
 /// Permits everything but `/denied`, `/dropped` and `/forged` (as if its token's signature failed), in the form the engine would give it.
 struct Stand {
     upstream: SocketAddr,
@@ -207,7 +204,7 @@ impl House {
 async fn read_all(socket: &mut (impl tokio::io::AsyncRead + Unpin)) -> String {
     let mut bytes = Vec::new();
     let read = socket.read_to_end(&mut bytes);
-    let ended = tokio::time::timeout(IN_TIME, read).await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), read).await;
     let text = String::from_utf8_lossy(&bytes).into_owned();
     assert!(ended.is_ok(), "the connection stays open after {text:?}");
     text
@@ -222,7 +219,7 @@ async fn read_until(socket: &mut (impl tokio::io::AsyncRead + Unpin), end: &str)
         if text.ends_with(end) {
             return text;
         }
-        let read = tokio::time::timeout(IN_TIME, socket.read(&mut buffer)).await;
+        let read = tokio::time::timeout(Duration::from_secs(5), socket.read(&mut buffer)).await;
         let length = read.unwrap_or_else(|_| panic!("waits for {end:?} after {text:?}"));
         let length = length.unwrap_or_else(|error| panic!("{error} after {text:?}"));
         assert!(length > 0, "closed after {text:?}");

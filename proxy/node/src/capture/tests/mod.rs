@@ -137,7 +137,7 @@ async fn a_killed_agent_is_missed_by_nobody_while_the_stock_lasts() {
     let agent = Agent::start(&shared);
     shared.pods.send_replace(vec![pod(1)]);
     let settings =
-        CaptureSettings { stock: StockSettings { wait_ms: 2_000, ..settings().stock }, ..settings() };
+        CaptureSettings { stock: StockSettings { wait_ms: 300, ..settings().stock }, ..settings() };
     let mut proxy = start(&shared, &settings);
     let served = proxy.taken().await;
     proxy.until("it is in service", serves_all).await;
@@ -154,7 +154,7 @@ async fn a_killed_agent_is_missed_by_nobody_while_the_stock_lasts() {
     assert_eq!(error.to_string(), "no socket inside the pod is ready, and there is no agent to make one");
     let began = std::time::Instant::now();
     assert!(proxy.socket(&served).await.is_err());
-    assert!(began.elapsed() < Duration::from_millis(2_000), "at once, for it has been away for long");
+    assert!(began.elapsed() < Duration::from_millis(300), "at once, for it has been away for long");
     assert_eq!(proxy.report.tallies().sockets[0].refused.get(), 2);
     // Back: it hears who is served, is not asked for listeners again, and fills the stock.
     let _agent = Agent::start(&shared);

@@ -171,18 +171,18 @@ async fn those_who_wait_are_served_as_sockets_come() {
 #[tokio::test]
 async fn a_wait_has_an_end() {
     let mut world = world(1, 64, 1000);
-    Arc::get_mut(&mut world.depot).unwrap().settings.wait_ms = 1_000;
+    Arc::get_mut(&mut world.depot).unwrap().settings.wait_ms = 200;
     let stock = world.stock(true);
     let tally = SocketTally::default();
     let began = Instant::now();
     assert_eq!(stock.take(&tally).await.unwrap_err(), Empty::Late);
-    assert!(began.elapsed().as_millis() >= 1_000);
+    assert!(began.elapsed().as_millis() >= 200);
     // An agent that restarts is waited for, one that stays away is not.
     let away = Instant::now();
     world.presence.send_replace(Presence::AwaySince(away));
     assert_eq!(stock.take(&tally).await.unwrap_err(), Empty::NoAgent);
-    assert!(away.elapsed().as_millis() >= 1_000);
-    let at_once = tokio::time::timeout(Duration::from_millis(900), stock.take(&tally));
+    assert!(away.elapsed().as_millis() >= 200);
+    let at_once = tokio::time::timeout(Duration::from_millis(150), stock.take(&tally));
     assert_eq!(at_once.await.expect("at once").unwrap_err(), Empty::NoAgent);
     assert_eq!(tally.refused.get(), 3);
 }
